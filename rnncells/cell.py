@@ -1,0 +1,207 @@
+"""The protocol. Read this page first.
+
+A cell is four pure functions. Two depend on the state or the parameters and run once; two are
+pointwise in time and run for one tick or for all ticks at once, with the same result:
+
+    function                                   depends on           runs
+    prepare(params, key, batch_shape) -> weights   parameters       once per sequence
+    project(weights, x, key) -> drive              the input        pointwise in time
+    step(weights, carry, drive) -> (carry, out)    the state        one tick, in order
+    readout(weights, out, drive) -> y              out and drive    pointwise in time
+
+The author of a cell writes `init`, `project` and `step`; `prepare`, `readout` and `initial_carry`
+where the defaults below do not fit. Everything else in this library (unrolling, masks, resets,
+Flax modules, experiments) is written against these functions, and against nothing more.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+import chex
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnncells import checks
+
+Carry = Any
+Params = chex.ArrayTree
+Weights = chex.ArrayTree
+Drive = Any
+Number = chex.Numeric
+
+T = TypeVar("T")
+
+
+def static(*, default: Any = dataclasses.MISSING, check: Callable[[str, Any], Any] | None = None) -> Any:
+    """A field that decides shapes or control flow: part of the compiled program, never traced."""
+    if check is None and isinstance(default, bool):
+        check = checks.boolean
+    return flax.struct.field(pytree_node=False, default=default, metadata={"check": check})
+
+
+def number(*, default: Any, low: float | None = None, high: float | None = None) -> Any:
+    """A numeric field: a leaf of the pytree, so it may be traced, swept and differentiated."""
+    return flax.struct.field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, number, flax.struct.field))
+class Pytree:
+    """A frozen dataclass that is a pytree: `static` fields in its type, numbers as its leaves.
+
+    Equal by value: `==` always returns one bool. Hashable as long as every field is, that is, with
+    plain numbers; with array fields an object travels through JAX as a pytree instead.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        flax.struct.dataclass(cls, eq=False)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            if check := field.metadata.get("check"):
+                check(f"{type(self).__name__}.{field.name}", getattr(self, field.name))
+
+    def _values(self) -> list[Any]:
+        return [getattr(self, field.name) for field in dataclasses.fields(self)]  # type: ignore[arg-type]
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return False
+        return all(map(_equal, self._values(), other._values()))
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self._values()))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
+        return False
+    if isinstance(a, (jax.Array, np.ndarray)) or isinstance(b, (jax.Array, np.ndarray)):
+        alike = jnp.shape(a) == jnp.shape(b) and jnp.result_type(a) == jnp.result_type(b)
+        return alike and bool(np.array_equal(a, b))
+    return bool(a == b)
+
+
+class Cell(Pytree, abc.ABC):
+    """One tick of a recurrent network, as four pure functions over pytrees.
+
+    Subclasses are frozen dataclasses and pytrees without further decoration. Annotate what decides
+    shapes with `static()` and every number with `number()`.
+    """
+
+    paper: ClassVar[str]
+    """Authors, year, arXiv id or DOI."""
+    gates: ClassVar[tuple[str, ...]] = ()
+    """Names of the blocks that are fused, in this order, on the last axis of kernels and biases."""
+    linear: ClassVar[bool] = False
+    """Whether the state enters linearly, so that an associative scan serves (see linear_scan.py)."""
+    input_ndim: ClassVar[int] = 1
+    """How many trailing axes of an input belong to one tick; the axes before them are batch."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "init" in cls.__dict__:
+            cls.init = _checked(cls.init)  # type: ignore[method-assign]
+
+    @abc.abstractmethod
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+        """Parameters for inputs [..., input_size]: a nested dict of what trains, nothing else."""
+
+    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Carry:
+        """The state before the first tick; params give shapes and dtypes (and learned states)."""
+        return jnp.zeros((*batch_shape, self.output_size), dtype_of(params))
+
+    def prepare(
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+    ) -> Weights:
+        """What a whole sequence shares: orthogonal maps, constants, noise locked over time."""
+        return params
+
+    @abc.abstractmethod
+    def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
+        """All that depends on the input alone. May carry leaves that only `readout` uses."""
+
+    @abc.abstractmethod
+    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
+        """The sequential part: deterministic, one tick, nothing that could be done elsewhere."""
+
+    def readout(self, weights: Weights, out: Any, drive: Drive) -> Any:
+        """The output of a tick, from what `step` gave out and the drive."""
+        return out
+
+    @property
+    def output_size(self) -> int:
+        """Width of y. Never depends on the input size."""
+        return self.features  # type: ignore[attr-defined]
+
+    def tick(
+        self, weights: Weights, carry: Carry, x: Any, key: chex.PRNGKey | None = None
+    ) -> tuple[Carry, Any]:
+        """One tick with prepared weights: carry, x [*B, I] -> carry, y [*B, O].
+
+        With noise, pass `jax.random.fold_in(key, t)` as the key of tick t. The carry keeps its dtype.
+        """
+        weights, x = promote(weights, x)
+        drive = self.project(weights, x, key)
+        wide = jax.tree.map(lambda leaf: _widen(leaf, dtype_of(weights)), carry)
+        new, out = self.step(weights, wide, drive)
+        return cast_like(new, carry), self.readout(weights, out, drive)
+
+    def __call__(
+        self, params: Params, carry: Carry, x: Any, key: chex.PRNGKey | None = None
+    ) -> tuple[Carry, Any]:
+        """One tick from parameters, the body of a `jax.lax.scan`: prepare, project, step, readout."""
+        checks.key(key)
+        _, batch_shape = checks.sequence(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x), self.input_ndim)
+        checks.carry(self.carry_shape(promote(params, x)[0], batch_shape), carry)
+        weights = self.prepare(params, key, batch_shape)
+        return self.tick(weights, carry, x, None if key is None else jax.random.fold_in(key, 0))
+
+    def carry_shape(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Carry:
+        """`initial_carry` as shapes and dtypes, without computing it."""
+        return jax.eval_shape(functools.partial(self.initial_carry, batch_shape=batch_shape), params)
+
+
+def _checked(init: Callable[..., Params]) -> Callable[..., Params]:
+    """Checks the cell's numeric fields and init's arguments before any author's `init`."""
+
+    @functools.wraps(init)
+    def checked(self: Cell, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+        checks.numbers(self)
+        checks.key(key)
+        checks.float_dtype("dtype", dtype)
+        return init(self, key, checks.positive_int("input_size", input_size), dtype)
+
+    return checked
+
+
+def dtype_of(*trees: chex.ArrayTree) -> Any:
+    """The dtype in which arrays compute together: the promotion of all floating leaves."""
+    dtypes = (jnp.result_type(leaf) for leaf in jax.tree.leaves(trees))
+    floating = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.inexact)]
+    return functools.reduce(jnp.promote_types, floating, floating[0] if floating else jnp.float32)
+
+
+def promote(*trees: Any) -> tuple[Any, ...]:
+    """The trees with every floating leaf widened to their common dtype."""
+    return jax.tree.map(lambda leaf: _widen(leaf, dtype_of(*trees)), trees)
+
+
+def _widen(leaf: Any, dtype: Any) -> Any:
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+        return leaf
+    return jnp.asarray(leaf, jnp.promote_types(jnp.result_type(leaf), dtype))
+
+
+def cast_like(tree: T, like: T) -> T:
+    """The tree with each leaf in the dtype of its counterpart."""
+    return jax.tree.map(lambda leaf, other: jnp.asarray(leaf, jnp.result_type(other)), tree, like)

@@ -1,0 +1,89 @@
+"""An orthogonal recurrent network through the matrix exponential."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnncells import checks
+from rnncells.cell import Cell, Params, Weights, static
+from rnncells.initializers import He, Initializer
+from rnncells.ops import dense, modrelu
+
+
+def _angles(name: str, value: Any) -> None:
+    if value not in ("henaff", "cayley"):
+        raise ValueError(f"{name}: expected 'henaff' or 'cayley', got {value!r}.")
+
+
+class ExpRNN(Cell):
+    """expRNN: the recurrent kernel is exp(K) with K skew-symmetric, orthogonal whatever is trained.
+
+        U = exp(K),    K = A - A^T,    A strictly upper triangular
+        h' = modrelu_b(x W + h U),    y = h'
+        modrelu_b(z) = relu(|z| + b) z / |z|
+
+    Shapes: x [..., I], h and y [..., H]; kernel W [I, H], skew [H (H - 1) / 2] (the entries of A, row by
+    row), bias b [H]. `prepare` returns `recurrent_kernel` U [H, H] in place of `skew`: the exponential is
+    taken once per sequence, in float32 or wider.
+
+    Args:
+        features: H.
+        skew_init: K starts block-diagonal with blocks [[0, s], [-s, 0]]; "henaff" (the default):
+            s ~ U(-pi, pi); "cayley": s = -tan(t / 2), t ~ U(0, pi / 2). An odd last unit starts fixed.
+        kernel_init: He normal.
+
+    b starts U(-0.01, 0.01). The authors train skew with a tenth of the learning rate of the rest.
+
+    Source: Lezcano-Casado & Martinez-Rubio 2019, arXiv 1901.08428. exp reaches rotations only
+    (det U = 1). Deviations: |z| is sqrt(z^2 + 1e-8), which makes modrelu continuous (the authors'
+    code takes sign(z) relu(|z| + b)); the change of base of the dynamic trivialisations (arXiv
+    1909.09501) is a training procedure and is not part of the cell.
+    """
+
+    paper: ClassVar[str] = "Lezcano-Casado & Martinez-Rubio 2019, arXiv 1901.08428"
+    gates: ClassVar[tuple[str, ...]] = ("h",)
+
+    features: int = static(check=checks.positive_int)
+    skew_init: str = static(default="henaff", check=_angles)
+    kernel_init: Initializer = He()
+
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+        kernel_key, skew_key, bias_key = jax.random.split(key, 3)
+        size = self.features
+        if self.skew_init == "henaff":
+            angles = jax.random.uniform(skew_key, (size // 2,), dtype, -np.pi, np.pi)
+        else:
+            angles = -jnp.tan(jax.random.uniform(skew_key, (size // 2,), dtype, 0.0, np.pi / 2) / 2)
+        even = np.arange(0, size - 1, 2)
+        upper = jnp.zeros((size, size), dtype).at[even, even + 1].set(angles)
+        return {
+            "kernel": self.kernel_init(kernel_key, (input_size, size), dtype),
+            "skew": upper[np.triu_indices(size, 1)],
+            "bias": jax.random.uniform(bias_key, (size,), dtype, -0.01, 0.01),
+        }
+
+    def prepare(
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+    ) -> Weights:
+        skew = params["skew"]
+        wide = skew.astype(jnp.promote_types(skew.dtype, jnp.float32))  # no solve in half precision
+        upper = jnp.zeros((self.features, self.features), wide.dtype)
+        upper = upper.at[np.triu_indices(self.features, 1)].set(wide)
+        kernel = jax.scipy.linalg.expm(upper - upper.T)
+        return {
+            "kernel": params["kernel"],
+            "recurrent_kernel": kernel.astype(skew.dtype),
+            "bias": params["bias"],
+        }
+
+    def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> jax.Array:
+        return dense(x, weights["kernel"])
+
+    def step(self, weights: Weights, carry: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
+        hidden = modrelu(drive + dense(carry, weights["recurrent_kernel"]), weights["bias"])
+        return hidden, hidden

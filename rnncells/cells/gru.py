@@ -1,0 +1,117 @@
+"""Gated recurrent units."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rnncells.cell import Params, Weights, dtype_of, static
+from rnncells.gated import GatedCell
+from rnncells.ops import Activation, activation, check_activation, dense, split_gates
+
+
+class GRU(GatedCell):
+    """Gated recurrent unit, in the two forms in use.
+
+        r = s(x W_r + h U_r + b_r)      z = s(x W_z + h U_z + b_z)
+        n = tanh(x W_n + b_n + r (h U_n + q))       reset_after=True (cuDNN's, the default)
+        n = tanh(x W_n + b_n + (r h) U_n)           reset_after=False (the paper's)
+        h' = (1 - z) n + z h,    y = h'
+
+    z keeps the past, as in PyTorch, Keras and Flax; Chung et al. 2014 and Haiku write 1 - z for it,
+    which is a relabelling: negate the z columns to convert.
+
+    Shapes: x [..., I], h and y [..., H]; kernel W [I, 3H], recurrent_kernel U [H, 3H], bias b [3H],
+    gates in the order r, z, n; with reset_after, recurrent_bias q [H]. (PyTorch and Keras carry a
+    recurrent bias for r and z too; there it only adds to b.)
+
+    Args:
+        features: H.
+        reset_after: whether r multiplies the product (one matrix product per tick) or the state (two).
+        forget_bias: initial b_z, 0 by default; a number, an array [H], or `Chrono(t_max)`, `UniformGate()`.
+        kernel_init, recurrent_init: drawn for each gate; Glorot uniform and orthogonal.
+
+    Source: Cho et al. 2014, arXiv 1406.1078 (reset before in v3, after in v1).
+    """
+
+    paper: ClassVar[str] = "Cho et al. 2014, arXiv 1406.1078"
+    gates: ClassVar[tuple[str, ...]] = ("r", "z", "n")
+    keep: ClassVar[str] = "z"
+
+    reset_after: bool = static(default=True)
+
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+        params = super().init(key, input_size, dtype)
+        if self.reset_after:
+            params["recurrent_bias"] = jnp.zeros((self.features,), dtype)
+        return params
+
+    def step(self, weights: Weights, carry: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x_r, x_z, x_n = split_gates(drive, 3)
+        kernel = weights["recurrent_kernel"]
+        if self.reset_after:
+            h_r, h_z, h_n = split_gates(dense(carry, kernel), 3)
+            bias = weights["recurrent_bias"]
+            r = jax.nn.sigmoid(x_r + h_r)
+            n = jnp.tanh(x_n + r * (h_n + bias.reshape((1,) * (h_n.ndim - 1) + bias.shape)))
+        else:
+            h_r, h_z = split_gates(dense(carry, kernel[:, : 2 * self.features]), 2)
+            r = jax.nn.sigmoid(x_r + h_r)
+            n = jnp.tanh(x_n + dense(r * carry, kernel[:, 2 * self.features :]))
+        z = jax.nn.sigmoid(x_z + h_z)
+        hidden = (1 - z) * n + z * carry
+        return hidden, hidden
+
+
+class OutputGatedGRUCarry(NamedTuple):
+    """`c, h = carry`; both [..., H]."""
+
+    cell: jax.Array
+    hidden: jax.Array
+
+
+class OutputGatedGRU(GatedCell):
+    """A gated unit with an update, a reset and an output gate, as some textbooks print the GRU.
+
+        z = s(x W_z + h U_z + b_z)      r = s(x W_r + h U_r + b_r)
+        o = s(x W_o + h U_o + b_o)      g = a(x W_g + h U_g + b_g)
+        c' = (1 - z) c + r g            h' = o t(c'),    y = h'
+
+    r scales the new value, not the old state, and z erases; a and t are the logistic function by
+    default. Structurally it is an LSTM with f = 1 - z and i = r.
+
+    Shapes: x [..., I], carry `OutputGatedGRUCarry(cell, hidden)` of two [..., H], y [..., H];
+    kernel W [I, 4H], recurrent_kernel U [H, 4H], bias b [4H], gates in the order z, r, o, g.
+
+    Args:
+        features: H.
+        forget_bias: initial -b_z, 0 by default (z erases, so a positive forget bias closes it).
+        candidate_activation, output_activation: a and t.
+        kernel_init, recurrent_init: drawn for each gate; Glorot uniform and orthogonal.
+
+    Source: teaching material; no paper is known that introduces it.
+    """
+
+    paper: ClassVar[str] = "textbook variant; no paper known"
+    gates: ClassVar[tuple[str, ...]] = ("z", "r", "o", "g")
+    write: ClassVar[str] = "z"
+
+    gate_activation: Activation = static(default="sigmoid", check=check_activation)
+    candidate_activation: Activation = static(default="sigmoid", check=check_activation)
+    output_activation: Activation = static(default="sigmoid", check=check_activation)
+
+    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> OutputGatedGRUCarry:
+        zeros = jnp.zeros((*batch_shape, self.features), dtype_of(params))
+        return OutputGatedGRUCarry(zeros, zeros)
+
+    def step(
+        self, weights: Weights, carry: OutputGatedGRUCarry, drive: jax.Array
+    ) -> tuple[OutputGatedGRUCarry, jax.Array]:
+        gate, candidate = activation(self.gate_activation), activation(self.candidate_activation)
+        z, r, o, g = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 4)
+        cell = (1 - gate(z)) * carry.cell + gate(r) * candidate(g)
+        hidden = gate(o) * activation(self.output_activation)(cell)
+        return OutputGatedGRUCarry(cell, hidden), hidden

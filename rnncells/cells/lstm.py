@@ -1,0 +1,144 @@
+"""Long short-term memory and its closest relatives."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rnncells.cell import Params, Weights, dtype_of, number, static
+from rnncells.gated import GatedCell
+from rnncells.initializers import ForgetBias, Initializer, Zeros
+from rnncells.ops import Activation, activation, check_activation, dense, split_gates
+
+
+class LSTMCarry(NamedTuple):
+    """The state of the LSTM family: `c, h = carry`; both [..., H]."""
+
+    cell: jax.Array
+    hidden: jax.Array
+
+
+class _LSTMFamily(GatedCell):
+    """The three activations, and a state of two arrays."""
+
+    keep: ClassVar[str] = "f"
+
+    forget_bias: ForgetBias = number(default=1.0)
+    gate_activation: Activation = static(default="sigmoid", check=check_activation)
+    candidate_activation: Activation = static(default="tanh", check=check_activation)
+    output_activation: Activation = static(default="tanh", check=check_activation)
+
+    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> LSTMCarry:
+        zeros = jnp.zeros((*batch_shape, self.features), dtype_of(params))
+        return LSTMCarry(zeros, zeros)
+
+
+class LSTM(_LSTMFamily):
+    """Long short-term memory with a forget gate.
+
+        i = s(x W_i + h U_i + b_i)      f = s(x W_f + h U_f + b_f)
+        g = a(x W_g + h U_g + b_g)      o = s(x W_o + h U_o + b_o)
+        c' = f c + i g                  h' = o t(c'),    y = h'
+
+    with s `gate_activation`, a `candidate_activation` and t `output_activation`. The textbook
+    variant with the logistic function everywhere is
+    `LSTM(H, candidate_activation="sigmoid", output_activation="sigmoid")`.
+
+    Shapes: x [..., I], carry `LSTMCarry(cell, hidden)` of two [..., H], y [..., H]; kernel W [I, 4H],
+    recurrent_kernel U [H, 4H], bias b [4H], gates in the order i, f, g, o.
+
+    Args:
+        features: H.
+        forget_bias: initial b_f, 1 by default (Jozefowicz et al. 2015); a number, an array [H], or a
+            scheme: `Chrono(t_max)` sets b_i = -b_f as well, `UniformGate()` sets b_f.
+        kernel_init, recurrent_init: drawn for each gate; Glorot uniform and orthogonal.
+
+    Source: Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735; forget gate Gers,
+    Schmidhuber & Cummins 2000, doi 10.1162/089976600300015015. PyTorch, Keras, Flax and Haiku compute
+    the same function; they differ in the order of the gates, in PyTorch's second bias (the bias here is
+    the sum of the two) and in Haiku's hidden +1 on f (here in the parameters, where it can be seen).
+    """
+
+    paper: ClassVar[str] = (
+        "Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735;"
+        " Gers, Schmidhuber & Cummins 2000, doi 10.1162/089976600300015015"
+    )
+    gates: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
+    write: ClassVar[str] = "i"
+
+    def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
+        gate, candidate = activation(self.gate_activation), activation(self.candidate_activation)
+        i, f, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 4)
+        cell = gate(f) * carry.cell + gate(i) * candidate(g)
+        hidden = gate(o) * activation(self.output_activation)(cell)
+        return LSTMCarry(cell, hidden), hidden
+
+
+class PeepholeLSTM(_LSTMFamily):
+    """LSTM whose gates also see the memory, through one weight per unit.
+
+        i = s(x W_i + h U_i + p_i c + b_i)      f = s(x W_f + h U_f + p_f c + b_f)
+        c' = f c + i a(x W_g + h U_g + b_g)
+        o = s(x W_o + h U_o + p_o c' + b_o)     h' = o t(c'),    y = h'
+
+    The output gate sees the new memory c'. Products with p are elementwise.
+
+    Shapes: as LSTM, and peephole p [3, H] in the order i, f, o.
+
+    Args:
+        features, forget_bias, kernel_init, recurrent_init and the activations: as LSTM.
+        peephole_init: drawn for each gate as [1, H]; zeros by default, which starts as the LSTM.
+
+    Source: Gers, Schraudolph & Schmidhuber 2002, JMLR 3:115-143. The activations s, a = t = tanh are
+    today's; the paper's own experiments also use others.
+    """
+
+    paper: ClassVar[str] = "Gers, Schraudolph & Schmidhuber 2002, JMLR 3:115-143"
+    gates: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
+    write: ClassVar[str] = "i"
+
+    peephole_init: Initializer = Zeros()
+
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+        key, peephole_key = jax.random.split(key)
+        rows = [self.peephole_init(row, (1, self.features), dtype) for row in jax.random.split(peephole_key, 3)]
+        return {**super().init(key, input_size, dtype), "peephole": jnp.concatenate(rows)}
+
+    def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
+        gate, candidate = activation(self.gate_activation), activation(self.candidate_activation)
+        i, f, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 4)
+        ahead = (1,) * (carry.cell.ndim - 1)
+        p_i, p_f, p_o = (row.reshape(*ahead, self.features) for row in weights["peephole"])
+        cell = gate(f + p_f * carry.cell) * carry.cell + gate(i + p_i * carry.cell) * candidate(g)
+        hidden = gate(o + p_o * cell) * activation(self.output_activation)(cell)
+        return LSTMCarry(cell, hidden), hidden
+
+
+class CoupledLSTM(_LSTMFamily):
+    """LSTM whose input gate is one minus its forget gate (CIFG).
+
+        f = s(x W_f + h U_f + b_f)      g = a(x W_g + h U_g + b_g)
+        o = s(x W_o + h U_o + b_o)
+        c' = f c + (1 - f) g            h' = o t(c'),    y = h'
+
+    The memory is a convex combination, so |c| <= max(|c_0|, 1) with the default activations.
+
+    Shapes: as LSTM with three gates, in the order f, g, o.
+
+    Source: Greff, Srivastava, Koutnik, Steunebrink & Schmidhuber 2017, arXiv 1503.04069. Their CIFG
+    keeps the peepholes of their vanilla LSTM; here, as in most libraries, there are none.
+    """
+
+    paper: ClassVar[str] = "Greff, Srivastava, Koutnik, Steunebrink & Schmidhuber 2017, arXiv 1503.04069"
+    gates: ClassVar[tuple[str, ...]] = ("f", "g", "o")
+
+    def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
+        gate, candidate = activation(self.gate_activation), activation(self.candidate_activation)
+        f, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 3)
+        f = gate(f)
+        cell = f * carry.cell + (1 - f) * candidate(g)
+        hidden = gate(o) * activation(self.output_activation)(cell)
+        return LSTMCarry(cell, hidden), hidden

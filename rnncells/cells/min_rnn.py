@@ -1,0 +1,133 @@
+"""MinGRU and MinLSTM: gated cells whose gates see the input only, so that time runs in parallel."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rnncells import checks
+from rnncells.cell import Params, Weights, number, static
+from rnncells.initializers import ForgetBias, Glorot, Initializer, gate_bias, gate_kernel
+from rnncells.linear_scan import (
+    Diagonal,
+    DiagonalElement,
+    LinearCell,
+    LinearDrive,
+    LogElement,
+    LogSpace,
+    Monoid,
+    accumulator,
+)
+from rnncells.ops import dense, split_gates
+
+
+class _MinRNN(LinearCell):
+    """kernel [I, G*H] and bias [G*H]; the last gate is the candidate, the others decide."""
+
+    keep: ClassVar[str] = ""
+    write: ClassVar[str] = ""
+
+    features: int = static(check=checks.positive_int)
+    log_space: bool = static(default=False)
+    forget_bias: ForgetBias = number(default=0.0)
+    kernel_init: Initializer = Glorot()
+
+    @property
+    def monoid(self) -> Monoid:
+        return LogSpace() if self.log_space else Diagonal()
+
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+        kernel_key, bias_key = jax.random.split(key)
+        size, gates = self.features, self.gates
+        return {
+            "kernel": gate_kernel(self.kernel_init, kernel_key, input_size, size, len(gates), dtype),
+            "bias": gate_bias(
+                self.forget_bias, bias_key, size, gates, dtype, keep=self.keep, write=self.write
+            ),
+        }
+
+    def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> LinearDrive:
+        fused = dense(x, weights["kernel"], weights["bias"])
+        *gates, candidate = split_gates(fused.astype(accumulator(fused.dtype)), len(self.gates))
+        logit = self._write_logit(*gates)
+        if self.log_space:
+            log_write = jax.nn.log_sigmoid(logit) + _log_positive(candidate)
+            return LinearDrive(LogElement(jax.nn.log_sigmoid(-logit), log_write))
+        return LinearDrive(DiagonalElement(jax.nn.sigmoid(-logit), jax.nn.sigmoid(logit) * candidate))
+
+    @abc.abstractmethod
+    def _write_logit(self, *gates: jax.Array) -> jax.Array:
+        """w, where the new state is (1 - s(w)) h + s(w) n."""
+
+
+class MinGRU(_MinRNN):
+    """A GRU without its dependence on the previous state.
+
+        z = s(x W_z + b_z)
+        n = x W_n + b_n                     log_space=False
+        n = g(x W_n + b_n)                  log_space=True, g(u) = u + 1/2 if u >= 0, s(u) if u < 0
+        h' = (1 - z) h + z n,    y = h'
+
+    With log_space the candidate is positive and ticks compose by logarithms, the paper's remedy for
+    long products; both compute the same recurrence and both store h itself, never its logarithm.
+
+    Shapes: x [..., I], h [..., H] in float32 or wider, y [..., H]; kernel W [I, 2H], bias b [2H], gates
+    in the order z, n.
+
+    Args:
+        features: H.
+        log_space: positive candidates, composed in log space.
+        forget_bias: initial -b_z, 0 by default (z takes the new value).
+        kernel_init: drawn for each gate; Glorot uniform.
+
+    Source: Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv 2410.01201. The paper's log-space
+    form applies g to the initial state too; here the carry is the state after g.
+    """
+
+    paper: ClassVar[str] = "Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv 2410.01201"
+    gates: ClassVar[tuple[str, ...]] = ("z", "n")
+    write: ClassVar[str] = "z"
+
+    def _write_logit(self, *gates: jax.Array) -> jax.Array:
+        (z,) = gates
+        return z
+
+
+class MinLSTM(_MinRNN):
+    """An LSTM without its dependence on the previous state, its gates normalised to sum to one.
+
+        f = s(x W_f + b_f)      i = s(x W_i + b_i)
+        n = x W_n + b_n                     log_space=False
+        n = g(x W_n + b_n)                  log_space=True, g(u) = u + 1/2 if u >= 0, s(u) if u < 0
+        h' = f / (f + i) h + i / (f + i) n,    y = h'
+
+    Shapes: x [..., I], h [..., H] in float32 or wider, y [..., H]; kernel W [I, 3H], bias b [3H], gates
+    in the order f, i, n.
+
+    Args:
+        features: H.
+        log_space: positive candidates, composed in log space.
+        forget_bias: initial b_f, 0 by default; Chrono sets b_i = -b_f as well.
+        kernel_init: drawn for each gate; Glorot uniform.
+
+    Source: Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv 2410.01201. As for MinGRU, the
+    carry is the state after g.
+    """
+
+    paper: ClassVar[str] = "Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv 2410.01201"
+    gates: ClassVar[tuple[str, ...]] = ("f", "i", "n")
+    keep: ClassVar[str] = "f"
+    write: ClassVar[str] = "i"
+
+    def _write_logit(self, *gates: jax.Array) -> jax.Array:
+        f, i = gates
+        return jax.nn.softplus(-f) - jax.nn.softplus(-i)  # ln i - ln f
+
+
+def _log_positive(u: jax.Array) -> jax.Array:
+    """ln g(u), with relu inside so that the branch not taken has a finite gradient."""
+    return jnp.where(u >= 0, jnp.log(jax.nn.relu(u) + 0.5), jax.nn.log_sigmoid(u))
