@@ -20,7 +20,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeAlias, dataclass_transform
 
 import chex
 import flax.struct
@@ -29,14 +29,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnncells import checks
+from rnncells.dtypes import cast_like, dtype_of, promote, widen
 
-Carry = Any
-Params = chex.ArrayTree
-Weights = chex.ArrayTree
-Drive = Any
-Number = chex.Numeric
-
-T = TypeVar("T")
+Params: TypeAlias = Any  # a nested dict of arrays; the others are pytrees that the cell chooses
+Weights: TypeAlias = Any
+Carry: TypeAlias = Any
+Drive: TypeAlias = Any
+Number: TypeAlias = float | jax.Array | np.ndarray
 
 
 def static(*, default: Any = dataclasses.MISSING, check: Callable[[str, Any], Any] | None = None) -> Any:
@@ -152,8 +151,7 @@ class Cell(Pytree, abc.ABC):
         """
         weights, x = promote(weights, x)
         drive = self.project(weights, x, key)
-        wide = jax.tree.map(lambda leaf: _widen(leaf, dtype_of(weights)), carry)
-        new, out = self.step(weights, wide, drive)
+        new, out = self.step(weights, widen(carry, dtype_of(weights)), drive)
         return cast_like(new, carry), self.readout(weights, out, drive)
 
     def __call__(
@@ -161,7 +159,9 @@ class Cell(Pytree, abc.ABC):
     ) -> tuple[Carry, Any]:
         """One tick from parameters, the body of a `jax.lax.scan`: prepare, project, step, readout."""
         checks.key(key)
-        _, batch_shape = checks.sequence(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x), self.input_ndim)
+        _, batch_shape = checks.sequence(
+            jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x), self.input_ndim
+        )
         checks.carry(self.carry_shape(promote(params, x)[0], batch_shape), carry)
         weights = self.prepare(params, key, batch_shape)
         return self.tick(weights, carry, x, None if key is None else jax.random.fold_in(key, 0))
@@ -182,26 +182,3 @@ def _checked(init: Callable[..., Params]) -> Callable[..., Params]:
         return init(self, key, checks.positive_int("input_size", input_size), dtype)
 
     return checked
-
-
-def dtype_of(*trees: chex.ArrayTree) -> Any:
-    """The dtype in which arrays compute together: the promotion of all floating leaves."""
-    dtypes = (jnp.result_type(leaf) for leaf in jax.tree.leaves(trees))
-    floating = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.inexact)]
-    return functools.reduce(jnp.promote_types, floating, floating[0] if floating else jnp.float32)
-
-
-def promote(*trees: Any) -> tuple[Any, ...]:
-    """The trees with every floating leaf widened to their common dtype."""
-    return jax.tree.map(lambda leaf: _widen(leaf, dtype_of(*trees)), trees)
-
-
-def _widen(leaf: Any, dtype: Any) -> Any:
-    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
-        return leaf
-    return jnp.asarray(leaf, jnp.promote_types(jnp.result_type(leaf), dtype))
-
-
-def cast_like(tree: T, like: T) -> T:
-    """The tree with each leaf in the dtype of its counterpart."""
-    return jax.tree.map(lambda leaf, other: jnp.asarray(leaf, jnp.result_type(other)), tree, like)

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnncells.dtypes import wider
+
 
 def describe(tree: Any) -> str:
     """`LSTMCarry(cell=float32[4,8], hidden=float32[4,8])`: a pytree by its shapes and dtypes."""
@@ -124,9 +126,7 @@ def features(name: str, x: Any, size: int) -> None:
             " embed or one-hot encode integers first."
         )
     if x.ndim == 0 or x.shape[-1] != size:
-        raise ValueError(
-            f"{name}: expected a last axis of {size} (that of the kernel), got {describe(x)}."
-        )
+        raise ValueError(f"{name}: expected a last axis of {size} (that of the kernel), got {describe(x)}.")
 
 
 def params(cell: Any, expected: Any, got: Any, size: int) -> None:
@@ -137,17 +137,17 @@ def params(cell: Any, expected: Any, got: Any, size: int) -> None:
 
     if shapes(expected) != shapes(got):
         raise ValueError(
-            f"params: for xs with {size} features {cell} expects {describe(expected)},"
-            f" got {describe(got)}."
+            f"params: for xs with {size} features {cell} expects {describe(expected)}, got {describe(got)}."
         )
 
 
 def carry(expected: Any, got: Any) -> None:
     """Structure and shapes of `initial_carry`; the dtypes may be narrower, never wider."""
-    same = jax.tree.structure(expected) == jax.tree.structure(got)
+    structures: list[Any] = [jax.tree.structure(expected), jax.tree.structure(got)]
+    same = structures[0] == structures[1]
     for want, have in zip(jax.tree.leaves(expected), jax.tree.leaves(got), strict=False):
         same = same and want.shape == jnp.shape(have)
-        same = same and jnp.promote_types(want.dtype, jnp.result_type(have)) == want.dtype
+        same = same and wider(want.dtype, jnp.result_type(have)) == want.dtype
     if not same:
         raise ValueError(f"carry: expected {describe(expected)}, got {describe(got)}.")
 

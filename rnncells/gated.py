@@ -35,7 +35,9 @@ class GatedCell(Cell):
         bias = gate_bias(self.forget_bias, bias_key, size, gates, dtype, keep=self.keep, write=self.write)
         return {
             "kernel": gate_kernel(self.kernel_init, kernel_key, input_size, size, len(gates), dtype),
-            "recurrent_kernel": gate_kernel(self.recurrent_init, recurrent_key, size, size, len(gates), dtype),
+            "recurrent_kernel": gate_kernel(
+                self.recurrent_init, recurrent_key, size, size, len(gates), dtype
+            ),
             "bias": bias,
         }
 

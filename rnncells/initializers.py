@@ -11,7 +11,7 @@ numbers are then its only leaves, and `jax.vmap` with `in_axes=0` sweeps over th
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import chex
 import jax
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from rnncells import checks
 from rnncells.cell import Number, Pytree, number, static
+from rnncells.dtypes import accumulator
 
 
 class Initializer(Protocol):
@@ -109,7 +110,7 @@ class Orthogonal(Pytree):
     scale: Number | None = number(default=None)
 
     def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        wide = jnp.promote_types(dtype, jnp.float32)  # no QR in half precision
+        wide = accumulator(dtype)  # no QR in half precision
         draw = jax.nn.initializers.orthogonal()(key, shape, wide)
         return _times(draw, self.scale).astype(dtype)
 
@@ -120,7 +121,8 @@ class Identity(Pytree):
     scale: Number = number(default=1.0)
 
     def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        return jnp.eye(*shape, dtype=dtype) * jnp.asarray(self.scale, dtype)
+        rows, columns = shape
+        return jnp.eye(rows, columns, dtype=dtype) * jnp.asarray(self.scale, dtype)
 
 
 class Chrono(Pytree):
@@ -148,7 +150,7 @@ class UniformGate(Pytree):
         return jnp.log(u) - jnp.log1p(-u)
 
 
-ForgetBias = Number | Chrono | UniformGate
+ForgetBias: TypeAlias = Number | Chrono | UniformGate
 
 
 def gate_kernel(

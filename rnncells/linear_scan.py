@@ -12,7 +12,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rnncells.cell import Carry, Cell, Weights, dtype_of
+from rnncells.cell import Carry, Cell, Weights
+from rnncells.dtypes import accumulator, dtype_of
 
 
 class Monoid(Protocol):
@@ -104,8 +105,3 @@ class LinearCell(Cell):
 
     def readout(self, weights: Weights, out: Any, drive: LinearDrive) -> Any:
         return out.astype(dtype_of(weights))
-
-
-def accumulator(dtype: Any) -> Any:
-    """The dtype that long sums are kept in: float32, or wider if the inputs are."""
-    return jnp.promote_types(dtype, jnp.float32)

@@ -117,9 +117,7 @@ class RNNCell(nnx.RNNCellBase):
         self.params = _params(cell, in_features, param_dtype, rngs)
         self.dtype = dtype
 
-    def __call__(
-        self, carry: Carry, inputs: Any, key: chex.PRNGKey | None = None
-    ) -> tuple[Carry, Any]:
+    def __call__(self, carry: Carry, inputs: Any, key: chex.PRNGKey | None = None) -> tuple[Carry, Any]:
         """carry, inputs [*B, I] -> carry, outputs [*B, O]."""
         return self.cell(cast(_values(self.params), self.dtype), carry, cast(inputs, self.dtype), key)
 

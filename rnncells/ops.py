@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from rnncells import checks
+from rnncells.dtypes import wider
 
-Activation = str | Callable[[jax.Array], jax.Array]
+Activation: TypeAlias = str | Callable[[jax.Array], jax.Array]
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "elu": jax.nn.elu,
@@ -37,7 +38,9 @@ def check_activation(name: str, value: Any) -> None:
     compilation, every time it is made, and could not be pickled."""
     if isinstance(value, str):
         if value not in ACTIVATIONS:
-            raise ValueError(f"{name}: expected one of {', '.join(ACTIVATIONS)}, or a function, got {value!r}.")
+            raise ValueError(
+                f"{name}: expected one of {', '.join(ACTIVATIONS)}, or a function, got {value!r}."
+            )
     elif not callable(value) or "<" in getattr(value, "__qualname__", "<"):
         raise TypeError(f"{name}: expected a name or a module-level function, got {value!r}.")
 
@@ -45,7 +48,7 @@ def check_activation(name: str, value: Any) -> None:
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     """x [..., I] @ kernel [I, O] + bias [O] -> [..., O], in the promotion of x and kernel."""
     checks.features("x", x, kernel.shape[0])
-    dtype = jnp.promote_types(x.dtype, kernel.dtype)
+    dtype = wider(x.dtype, kernel.dtype)
     y = x.astype(dtype) @ kernel.astype(dtype)
     return y if bias is None else y + bias.astype(dtype).reshape((1,) * (y.ndim - 1) + bias.shape)
 

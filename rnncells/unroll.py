@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Params, cast_like, promote
-from rnncells.linear_scan import LinearCell
+from rnncells.cell import Carry, Cell, Params
+from rnncells.dtypes import cast_like, promote
 
 
 def unroll(
@@ -75,7 +75,7 @@ def unroll(
             checks.positive_int(name, every)
     if parallel is not None:
         checks.boolean("parallel", parallel)
-    if parallel and not isinstance(cell, LinearCell):
+    if parallel and not cell.linear:
         raise ValueError(
             f"parallel: expected a linear cell, got {cell}, whose state does not enter linearly;"
             " leave parallel at None to scan tick by tick."
@@ -165,12 +165,17 @@ def _unroll(
         xs = select(alive, xs, jax.tree.map(jnp.zeros_like, xs))
     keys = None if key is None else jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(length))
 
-    settings = {"reverse": reverse, "return_carries": return_carries}
-    scan: Scan = functools.partial(_sequential, cell, weights, initial, **settings)
-    if isinstance(cell, LinearCell) and length > 0 and parallel is not False:
-        sequential = scan
-        associative = functools.partial(_associative, cell, weights, initial, **settings)
-        by_platform = functools.partial(jax.lax.platform_dependent, cpu=sequential, default=associative)
+    def sequential(carry: Carry, ticks: Ticks) -> tuple[Carry, Any]:
+        return _sequential(cell, weights, initial, carry, ticks, reverse, return_carries)
+
+    def associative(carry: Carry, ticks: Ticks) -> tuple[Carry, Any]:
+        return _associative(cell, weights, initial, carry, ticks, reverse, return_carries)
+
+    def by_platform(carry: Carry, ticks: Ticks) -> tuple[Carry, Any]:
+        return jax.lax.platform_dependent(carry, ticks, cpu=sequential, default=associative)
+
+    scan: Scan = sequential
+    if cell.linear and length > 0 and parallel is not False:
         scan = associative if parallel else by_platform
     if remat_every is not None:
         scan = _in_chunks(jax.checkpoint(scan), remat_every, reverse)
@@ -185,7 +190,6 @@ def _sequential(
     initial: Carry,
     carry: Carry,
     ticks: Ticks,
-    *,
     reverse: bool,
     return_carries: bool,
 ) -> tuple[Carry, Any]:
@@ -211,12 +215,11 @@ def _sequential(
 
 
 def _associative(
-    cell: LinearCell,
+    cell: Any,  # a LinearCell, or a wrapper that is linear because its cell is
     weights: Any,
     initial: Carry,
     carry: Carry,
     ticks: Ticks,
-    *,
     reverse: bool,
     return_carries: bool,
 ) -> tuple[Carry, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from rnncells import checks
 from rnncells.cell import Cell, Params, Weights, static
+from rnncells.dtypes import accumulator
 from rnncells.initializers import He, Initializer
 from rnncells.ops import dense, modrelu
 
@@ -71,7 +72,7 @@ class ExpRNN(Cell):
         self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
     ) -> Weights:
         skew = params["skew"]
-        wide = skew.astype(jnp.promote_types(skew.dtype, jnp.float32))  # no solve in half precision
+        wide = skew.astype(accumulator(skew.dtype))  # no solve in half precision
         upper = jnp.zeros((self.features, self.features), wide.dtype)
         upper = upper.at[np.triu_indices(self.features, 1)].set(wide)
         kernel = jax.scipy.linalg.expm(upper - upper.T)

@@ -8,7 +8,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rnncells.cell import Params, Weights, dtype_of, static
+from rnncells.cell import Params, Weights, static
+from rnncells.dtypes import dtype_of
 from rnncells.gated import GatedCell
 from rnncells.ops import Activation, activation, check_activation, dense, split_gates
 

@@ -8,7 +8,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rnncells.cell import Params, Weights, dtype_of, number, static
+from rnncells.cell import Params, Weights, number, static
+from rnncells.dtypes import dtype_of
 from rnncells.gated import GatedCell
 from rnncells.initializers import ForgetBias, Initializer, Zeros
 from rnncells.ops import Activation, activation, check_activation, dense, split_gates
@@ -104,7 +105,9 @@ class PeepholeLSTM(_LSTMFamily):
 
     def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
         key, peephole_key = jax.random.split(key)
-        rows = [self.peephole_init(row, (1, self.features), dtype) for row in jax.random.split(peephole_key, 3)]
+        rows = [
+            self.peephole_init(row, (1, self.features), dtype) for row in jax.random.split(peephole_key, 3)
+        ]
         return {**super().init(key, input_size, dtype), "peephole": jnp.concatenate(rows)}
 
     def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
@@ -127,6 +130,9 @@ class CoupledLSTM(_LSTMFamily):
     The memory is a convex combination, so |c| <= max(|c_0|, 1) with the default activations.
 
     Shapes: as LSTM with three gates, in the order f, g, o.
+
+    Args:
+        features, forget_bias, kernel_init, recurrent_init and the activations: as LSTM.
 
     Source: Greff, Srivastava, Koutnik, Steunebrink & Schmidhuber 2017, arXiv 1503.04069. Their CIFG
     keeps the peepholes of their vanilla LSTM; here, as in most libraries, there are none.

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from rnncells import checks
 from rnncells.cell import Params, Weights, number, static
+from rnncells.dtypes import accumulator
 from rnncells.initializers import ForgetBias, Glorot, Initializer, gate_bias, gate_kernel
 from rnncells.linear_scan import (
     Diagonal,
@@ -20,7 +21,6 @@ from rnncells.linear_scan import (
     LogElement,
     LogSpace,
     Monoid,
-    accumulator,
 )
 from rnncells.ops import dense, split_gates
 

@@ -1,0 +1,53 @@
+# Everything happens in a virtual environment of its own, made on first use.
+# Another interpreter: make test PYTHON=python3.13
+
+PYTHON ?= python3
+VENV := .venv/$(notdir $(PYTHON))
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ARGS ?=
+
+.PHONY: help adding copy test laws parity lint types readme results clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+adding: $(VENV)/experiments  ## train Elman, LSTM and GRU on the adding problem; table and curves in runs/adding
+	$(BIN)/python -m experiments.adding $(ARGS)
+
+copy: $(VENV)/experiments  ## the copying memory problem; table and curves in runs/copy
+	$(BIN)/python -m experiments.copy_memory $(ARGS)
+
+test: $(VENV)/test  ## the tests of every day
+	$(BIN)/python -m pytest -n auto -m "not laws and not parity" $(ARGS)
+
+laws: $(VENV)/test  ## every law over every cell
+	$(BIN)/python -m pytest -n auto -m "not parity" $(ARGS)
+
+parity: $(VENV)/parity  ## against PyTorch, Keras, Haiku and Equinox
+	$(BIN)/python -m pytest -m parity $(ARGS)
+
+lint: $(VENV)/dev  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev  ## mypy
+	$(BIN)/mypy
+
+readme: $(VENV)/experiments  ## rewrite the generated tables of the README
+	$(BIN)/python -m experiments.readme
+
+results: $(VENV)/experiments  ## train again what the README shows
+	$(BIN)/python -m experiments.adding --out docs/results/adding
+	$(BIN)/python -m experiments.readme
+
+clean:
+	rm -rf .venv runs dist
+
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/%: $(VENV)/python pyproject.toml
+	$(PIP) -e '.[$*]'
+	touch $@

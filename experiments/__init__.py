@@ -1,0 +1,1 @@
+"""Experiments: one script each. `python -m experiments.adding --help` teaches the rest."""

@@ -1,0 +1,47 @@
+"""Writes the generated parts of the README: the table of cells, and the results of `make results`."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+from experiments.train import markdown
+from rnncells import CELLS
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+
+def cells() -> str:
+    """The registry as a table."""
+    rows = []
+    for name, cell in CELLS.items():
+        summary = (cell.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        rows.append(
+            {
+                "cell": f"`{name}`",
+                "what it is": re.sub(" +", " ", summary).rstrip("."),
+                "parallel in time": "yes" if cell.linear else "",
+                "source": cell.paper,
+            }
+        )
+    return markdown(rows)
+
+
+def adding() -> str:
+    """The table that `experiments.adding --out docs/results/adding` left."""
+    return (ROOT / "docs/results/adding/table.md").read_text()
+
+
+def write(text: str) -> str:
+    """The README with every block between `<!-- name -->` and `<!-- end -->` made anew."""
+    for name, make in {"cells": cells, "adding": adding}.items():
+        found = re.search(rf"<!-- {name}\b.*?-->\n(.*?)<!-- end -->", text, re.DOTALL)
+        if found is None:
+            raise ValueError(f"README.md: expected a block '<!-- {name} ... -->' to '<!-- end -->'.")
+        text = text[: found.start(1)] + make() + text[found.end(1) :]
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(write(README.read_text()))

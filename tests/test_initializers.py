@@ -1,0 +1,120 @@
+"""The named schemes, and that fused kernels are drawn per gate."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rnncells import CELLS, GRU, LSTM, MGU, MinGRU, MinLSTM
+from rnncells.initializers import (
+    Chrono,
+    Glorot,
+    He,
+    Identity,
+    Normal,
+    Orthogonal,
+    Uniform,
+    UniformGate,
+    Zeros,
+)
+
+KEY = jax.random.key(0)
+H = 64
+
+
+def blocks(array, count):
+    return np.split(np.asarray(array), count, -1)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_recurrent_kernels_are_orthogonal_gate_by_gate(name):
+    cell = CELLS[name](16)
+    params = cell.init(KEY, 3)
+    if "recurrent_kernel" not in params:
+        assert not hasattr(cell, "recurrent_init")
+        return
+    drawn = blocks(params["recurrent_kernel"], len(cell.gates))
+    for block in drawn:
+        np.testing.assert_allclose(block.T @ block, np.eye(16), atol=1e-5)
+    for other in drawn[1:]:
+        assert not np.allclose(drawn[0], other)
+
+
+def test_glorot_and_he_per_gate():
+    limit = np.sqrt(6 / (30 + H))
+    for block in blocks(LSTM(H).init(KEY, 30)["kernel"], 4):
+        assert 0.9 * limit < np.abs(block).max() <= limit
+        assert block.std() == pytest.approx(np.sqrt(2 / (30 + H)), rel=0.1)
+    for block in blocks(LSTM(H, kernel_init=He()).init(KEY, 30)["kernel"], 4):
+        assert block.std() == pytest.approx(np.sqrt(2 / 30), rel=0.1)
+        assert np.abs(block).max() > np.sqrt(6 / 30)
+    uniform = He(distribution="uniform")(KEY, (30, H))
+    assert np.abs(uniform).max() <= np.sqrt(6 / 30)
+    normal = Glorot(distribution="normal", scale=2.0)(KEY, (30, H))
+    assert normal.std() == pytest.approx(2 * np.sqrt(2 / (30 + H)), rel=0.1)
+
+
+def test_small_schemes():
+    assert not np.any(Zeros()(KEY, (3, 4)))
+    np.testing.assert_array_equal(Identity(0.5)(KEY, (3, 3)), np.eye(3) / 2)
+    assert Normal(0.2)(KEY, (100, 100)).std() == pytest.approx(0.2, rel=0.05)
+    assert 0.9 / 8 < np.abs(Uniform()(KEY, (30, 64))).max() <= 1 / 8
+    wide = Orthogonal(3.0)(KEY, (4, 9))
+    np.testing.assert_allclose(wide @ wide.T, 9 * np.eye(4), atol=1e-5)
+
+
+@pytest.mark.parametrize("scheme", [Zeros(), Normal(), Uniform(), Glorot(), He(), Orthogonal(), Identity()])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_dtypes(scheme, dtype):
+    assert scheme(KEY, (4, 4), dtype).dtype == dtype
+
+
+def test_forget_bias_goes_to_the_gate_that_keeps():
+    i, f, g, o = blocks(LSTM(H).init(KEY, 3)["bias"], 4)
+    assert (f == 1).all()
+    assert not any(map(np.any, (i, g, o)))
+    r, z, n = blocks(GRU(H, forget_bias=2.0).init(KEY, 3)["bias"], 3)
+    assert (z == 2).all()
+    assert not any(map(np.any, (r, n)))
+    f, n = blocks(MGU(H, forget_bias=2.0).init(KEY, 3)["bias"], 2)
+    assert (f == -2).all()
+    z, n = blocks(MinGRU(H, forget_bias=2.0).init(KEY, 3)["bias"], 2)
+    assert (z == -2).all()
+
+
+@pytest.mark.parametrize("kind", [LSTM, MinLSTM, GRU, MGU])
+def test_chrono_spreads_memories_up_to_t_max(kind):
+    """A forget gate of s(b) keeps e^-1 of a memory for about e^b ticks: e^b is uniform on (1, t_max - 1)."""
+    cell = kind(4096, forget_bias=Chrono(500.0))
+    biases = dict(zip(cell.gates, blocks(cell.init(KEY, 1)["bias"], len(cell.gates)), strict=True))
+    keep = {LSTM: "f", MinLSTM: "f", GRU: "z"}.get(kind)
+    bias = biases[keep] if keep else -biases["f"]
+    spans = np.exp(bias)
+    assert spans.min() >= 1
+    assert spans.max() <= 499.01
+    assert np.quantile(spans, [0.25, 0.5, 0.75]) == pytest.approx([125.5, 250, 374.5], rel=0.06)
+    if "i" in biases:
+        np.testing.assert_array_equal(biases["i"], -bias)
+
+
+def test_uniform_gate():
+    cell = LSTM(4096, forget_bias=UniformGate())
+    i, f, _, _ = blocks(cell.init(KEY, 1)["bias"], 4)
+    gates = 1 / (1 + np.exp(-f))
+    assert gates.min() >= 1 / 4096 - 1e-6
+    assert np.quantile(gates, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.03)
+    assert not np.any(i)
+    assert np.isfinite(LSTM(1, forget_bias=UniformGate()).init(KEY, 1)["bias"]).all()
+
+
+def test_schemes_sweep_and_differentiate():
+    bias = jax.vmap(lambda t: LSTM(8, forget_bias=Chrono(t)).init(KEY, 3)["bias"])(jnp.array([10.0, 1000.0]))
+    assert np.all(bias[1, 8:16] > bias[0, 8:16])
+    scale = jax.grad(
+        lambda s: jnp.sum(jnp.square(LSTM(8, recurrent_init=Orthogonal(s)).init(KEY, 3)["recurrent_kernel"]))
+    )
+    assert float(scale(1.5)) == pytest.approx(2 * 1.5 * 4 * 8, rel=1e-4)
+    assert jax.jit(lambda cell: cell.init(KEY, 3))(LSTM(8, kernel_init=Glorot(2.0)))["kernel"].shape == (
+        3,
+        32,
+    )
