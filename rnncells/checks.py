@@ -86,17 +86,16 @@ def numbers(owner: Any) -> None:
             continue
         name = f"{type(owner).__name__}.{field.name}"
         value = getattr(owner, field.name)
-        if value is None:
-            continue
         if dataclasses.is_dataclass(value):
             numbers(value)
-        elif "low" in field.metadata:
-            number(name, value, field.metadata["low"], field.metadata["high"])
-        else:
+        elif callable(value):
             raise TypeError(
                 f"{name}: expected a pytree dataclass, such as the schemes of rnncells.initializers,"
                 f" got {describe(value)}."
             )
+        else:
+            for leaf in jax.tree.leaves(value):
+                number(name, leaf, field.metadata.get("low"), field.metadata.get("high"))
 
 
 def key(value: Any) -> None:

@@ -3,6 +3,7 @@
 import functools
 
 import chex
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,7 +70,7 @@ def check_options(cell, seed):
 
 @pytest.mark.usefixtures("x64")
 @over_cells
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_combined_options_equal_loops(cell, seed):
     check_options(cell, seed + 10 * list(CASES.values()).index(cell))
 
@@ -251,6 +252,44 @@ def test_remat_saves_memory(cell):
         return jax.jit(gradient).lower(params).compile().memory_analysis().temp_size_in_bytes
 
     assert memory(remat_every=64) < memory() / 4
+
+
+@flax.struct.dataclass
+class Leaky(Cell):
+    """A cell as somebody outside writes it: Flax's own decorator, fields and plain annotations."""
+
+    features: int = flax.struct.field(pytree_node=False)
+    leak: float = 0.1
+
+    def init(self, key, input_size, dtype=jnp.float32):
+        return {"w": jnp.ones((input_size, self.features), dtype)}
+
+    def initial_carry(self, params, batch_shape=()):
+        return jnp.zeros((*batch_shape, self.features), params["w"].dtype)
+
+    def project(self, weights, x, key=None):
+        return x @ weights["w"]
+
+    def step(self, weights, carry, drive):
+        leak = jnp.asarray(self.leak, drive.dtype)
+        carry = (1 - leak) * carry + leak * jnp.tanh(drive)
+        return carry, carry
+
+
+def test_a_cell_from_outside():
+    cell = Leaky(2)
+    assert hash(cell) == hash(Leaky(2, leak=0.1))
+    params = cell.init(jax.random.key(0), 3)
+    xs = jax.random.normal(jax.random.key(0), (T, B, 3))
+    slope = jax.grad(lambda leak: jnp.sum(unroll(Leaky(2, leak), params, xs, lengths=[T, 2, 0])[1]))(0.3)
+    assert np.isfinite(slope)
+    assert slope != 0
+    expected, _ = loops(cell, params, xs, lengths=[T, 2, 0])
+    chex.assert_trees_all_close(unroll(cell, params, xs, lengths=[T, 2, 0])[0], expected, atol=1e-6)
+    with pytest.raises(ValueError, match=r"Leaky.leak: expected finite"):
+        unroll(Leaky(2, float("nan")), params, xs)
+    with pytest.raises(ValueError, match="params: for xs with 4 features Leaky"):
+        unroll(cell, params, jnp.zeros((T, B, 4)))
 
 
 def test_flags_choose_without_numbers():
