@@ -278,15 +278,15 @@ def summarise(task: Task, results: list[Result]) -> list[dict[str, str]]:
         scores = [run.test[task.score] for run in runs]
         row = {
             "cell": label,
-            "parameters": f"{runs[0].parameters:,}",
+            "weights": f"{runs[0].parameters:,}",
             f"test {task.score}": f"{np.median(scores):.4f}",
             "worst seed": f"{max(scores):.4f}",
         }
         row |= {metric: f"{np.median([run.test[metric] for run in runs]):.1%}" for metric in others}
         row["solved"] = f"{sum(run.solved for run in runs)} of {len(runs)}"
-        row["seconds per run"] = f"{np.median([run.seconds for run in runs]):.0f}"
+        row["s per run"] = f"{np.median([run.seconds for run in runs]):.0f}"
         rows.append(row)
-    baseline = {"cell": "memoryless baseline", f"test {task.score}": f"{task.baseline:.4f}"}
+    baseline = {"cell": "(memoryless)", f"test {task.score}": f"{task.baseline:.4f}"}
     return [*rows, {heading: baseline.get(heading, "") for heading in rows[0]}]
 
 

@@ -58,7 +58,7 @@ def test_a_run_leaves_its_folder(script, config, tmp_path, monkeypatch, capsys):
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     table = (folder / "table.md").read_text().splitlines()
     assert len(table) == 2 + len(config.cells) + 1
-    assert "memoryless baseline" in table[-1]
+    assert "memoryless" in table[-1]
 
 
 def test_training_learns_and_is_reproducible():
