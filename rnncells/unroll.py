@@ -10,7 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rnncells import checks
+from rnncells import checks, recurrence
 from rnncells.cell import Carry, Cell, Params
 from rnncells.dtypes import cast_like, promote
 
@@ -193,10 +193,10 @@ def _sequential(
     reverse: bool,
     return_carries: bool,
 ) -> tuple[Carry, Any]:
-    """Tick by tick. The input is projected inside the scan: on CPU a hoisted projection is
-    sliced into the gates' kernel, which then no longer vectorises (docs/performance.md)."""
+    """Tick by tick."""
 
-    def body(carry: Carry, tick: Ticks) -> tuple[Carry, Any]:
+    def body(shared: tuple[Any, Carry], carry: Carry, tick: Ticks) -> tuple[Carry, Any]:
+        weights, initial = shared
         drive = cell.project(weights, tick.x, tick.key)
         before = carry
         if tick.alive is not None:  # the step of a dead tick is discarded, but must be harmless
@@ -211,7 +211,7 @@ def _sequential(
             y = select(tick.alive, y, jax.tree.map(jnp.zeros_like, y))
         return after, (y, after) if return_carries else y
 
-    return jax.lax.scan(body, carry, ticks, reverse=reverse)
+    return recurrence.scan(body, (weights, initial), carry, ticks, reverse=reverse)
 
 
 def _associative(

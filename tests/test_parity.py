@@ -14,6 +14,7 @@ import pytest
 from flax import linen, nnx
 
 import rnncells
+from experiments.peers import regate, to_torch
 from rnncells import GRU, LSTM, Elman
 
 pytestmark = pytest.mark.parity
@@ -65,12 +66,6 @@ def state_of(leaves):
     return leaves[0] if len(leaves) == 1 else tuple(leaves)
 
 
-def regate(fused, order, gates):
-    """Reorders the blocks on the last axis from `order` to `gates`."""
-    blocks = dict(zip(order, np.split(fused, len(order), axis=-1), strict=True))
-    return np.concatenate([blocks[gate] for gate in gates], axis=-1)
-
-
 def merged_biases(cell, bias, recurrent_bias):
     """Our biases for a peer that has one beside each kernel: only inside r * (...) do they differ."""
     if not (isinstance(cell, GRU) and cell.reset_after):
@@ -96,18 +91,6 @@ def from_torch(cell, weights):
         "kernel": weights["weight_ih_l0"].T,
         "recurrent_kernel": weights["weight_hh_l0"].T,
         **merged_biases(cell, weights["bias_ih_l0"], weights["bias_hh_l0"]),
-    }
-
-
-def to_torch(params):
-    recurrent_bias = np.zeros_like(params["bias"])
-    if "recurrent_bias" in params:
-        recurrent_bias[2 * H :] = params["recurrent_bias"]
-    return {
-        "weight_ih_l0": params["kernel"].T,
-        "weight_hh_l0": params["recurrent_kernel"].T,
-        "bias_ih_l0": params["bias"],
-        "bias_hh_l0": recurrent_bias,
     }
 
 

@@ -1,0 +1,467 @@
+"""One recurrent layer against the same layer in other libraries, timed in one interleaved run."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import inspect
+import itertools
+import json
+import math
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import tyro
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from experiments import peers
+from experiments.train import make_cell, markdown, use_every_core
+from rnncells import Cell
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+PEERS = (*peers.RECURRENT, *peers.LINEAR)
+if TYPE_CHECKING:
+    PeerName = str
+else:
+    PeerName = Literal[PEERS]
+Section = Literal["layers", "sharded", "length", "linear"]
+Row = dict[str, Any]
+FORWARD, GRADIENT, COMPILE = "forward", "forward+gradient", "compile"
+WARM_UP = 2
+TOLERANCE = 1e-4
+PAUSE = 0.005
+"""Seconds before every measurement, in which the threads of the one before go to sleep."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Times one recurrent layer, forward and with its gradient, against the same layer elsewhere.
+
+    Every output is compared with ours first. All contenders take turns in every round, and a ratio
+    is the median of the ratios within each round, so that a machine that drifts does not favour one.
+    """
+
+    sections: tuple[Section, ...] = ("layers", "sharded", "length", "linear")
+    """layers: against every peer; sharded: one layer over all cores; length: long sequences;
+    linear: the two scans of MinGRU."""
+    cells: tuple[Literal["LSTM", "GRU", "MinGRU"], ...] = ("LSTM", "GRU", "MinGRU")
+    """Cells of the layers section."""
+    shapes: tuple[str, ...] = (
+        "64,200,2,128",
+        "32,1000,2,64",
+        "16,200,2,32",
+        "64,200,128,256",
+        "128,50,512,512",
+    )
+    """Batch, ticks, inputs and features of the layers section."""
+    peers: tuple[PeerName, ...] = PEERS
+    """What to compare with: libraries for LSTM and GRU, plain JAX for MinGRU."""
+    sharded_shapes: tuple[str, ...] = ("64,200,2,128", "32,1000,2,64")
+    """Batch, ticks, inputs and features of the sharded section."""
+    compile_ticks: int = 10_000
+    """Ticks of the sequence that the length section compiles."""
+    long_ticks: int = 100_000
+    """Ticks of its longest sequence; `remat_every` is the root of it, and a hundredth the yardstick."""
+    linear_ticks: tuple[int, ...] = (1_000, 10_000, 100_000)
+    """Ticks of the linear section."""
+    rounds: int = 15
+    """Measurements of every contender (a fifth of it, at least 2, in the length section)."""
+    out: pathlib.Path = pathlib.Path("runs/benchmark")
+    """Where results.jsonl, table.md, summary.md and benchmark.png are written."""
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds: expected at least 1, got {self.rounds}.")
+        for shape in (*self.shapes, *self.sharded_shapes):
+            Shape.parse(shape)
+
+
+class Shape(NamedTuple):
+    """One layer on one batch."""
+
+    batch: int
+    ticks: int
+    inputs: int
+    features: int
+
+    @staticmethod
+    def parse(text: str) -> Shape:
+        sizes = text.split(",")
+        if len(sizes) != 4 or not all(size.strip().isdigit() and int(size) for size in sizes):
+            raise ValueError(f"shapes: expected four positive numbers 'B,T,I,H', got {text!r}.")
+        return Shape(*map(int, sizes))
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self))
+
+
+def problem(name: str, shape: Shape) -> tuple[Cell, dict[str, Any], np.ndarray]:
+    """A cell of ours with parameters and inputs, from fixed seeds."""
+    cell, rng = make_cell(name, shape.features), np.random.default_rng(0)
+    params = {name: np.array(leaf) for name, leaf in cell.init(jax.random.key(0), shape.inputs).items()}
+    params["bias"] += 0.1 * rng.standard_normal(params["bias"].shape, np.float32)
+    return cell, params, rng.standard_normal((shape.ticks, shape.batch, shape.inputs), np.float32)
+
+
+class Contender(NamedTuple):
+    """A function to time."""
+
+    run: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    base: str = "ours"
+    """The contender that it is compared with."""
+    jit: bool = True
+    ticks: int = 1
+    """Times are compared per tick where the lengths differ."""
+
+
+def gradient_of(layer: peers.Layer, **options: Any) -> Contender:
+    return Contender(layer.loss_and_gradient, (layer.params, layer.xs), **options)
+
+
+def race(progress: Progress, what: Row, contenders: dict[str, Contender], rounds: int) -> Iterator[Row]:
+    """Compiles every contender, then times each once per round; a row for each."""
+    label = "{section} {cell} {shape} {pass}".format(**what)
+    bar = progress.add_task(f"{label}: compiling", total=len(contenders))
+    programs: dict[str, Callable[..., Any]] = {}
+    facts: dict[str, Row] = {}
+    for name, contender in contenders.items():
+        programs[name], facts[name] = contender.run, {}
+        if contender.jit:
+            start = time.perf_counter()
+            programs[name] = program = jax.jit(contender.run).lower(*contender.arguments).compile()
+            facts[name]["compile_seconds"] = time.perf_counter() - start
+            if memory := program.memory_analysis():
+                facts[name]["temp_bytes"] = memory.temp_size_in_bytes
+        progress.advance(bar)
+    progress.reset(bar, description=label, total=WARM_UP + rounds)
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(WARM_UP + rounds):
+        for name, contender in contenders.items():
+            time.sleep(PAUSE)
+            start = time.perf_counter()
+            jax.block_until_ready(programs[name](*contender.arguments))
+            times[name].append(time.perf_counter() - start)
+        progress.advance(bar)
+    progress.remove_task(bar)
+    shown = []
+    for name, contender in contenders.items():
+        ms, base = (1e3 * np.array(times[each][WARM_UP:]) for each in (name, contender.base))
+        ratio = float(np.median(ms / contender.ticks / (base / contenders[contender.base].ticks)))
+        spread = dict(zip(("p10_ms", "median_ms", "p90_ms"), np.percentile(ms, (10, 50, 90)), strict=True))
+        yield {**what, "name": name, "base": contender.base, "ratio": ratio, **spread, **facts[name]}
+        shown.append(f"{name} " + (f"{ratio:.2f}x" if name != contender.base else f"{np.median(ms):.3g} ms"))
+    progress.console.print(f"[dim]{label}: {', '.join(shown)}[/dim]", highlight=False)
+
+
+def layers(config: Config, progress: Progress) -> Iterator[Row]:
+    """One layer on one device. Ratio: time of the peer over ours, more than 1 where ours is faster.
+    Floor: the matrix products of the layer and nothing else. Memory is what XLA reserves for
+    temporaries; memory and compile time are of forward+gradient. Haiku's GRU resets before the
+    product, and is compared with ours of that kind."""
+    for shape, name in itertools.product(map(Shape.parse, config.shapes), config.cells):
+        cell, params, xs = problem(name, shape)
+        what = {"section": "layers", "cell": name, "shape": str(shape)}
+        entered = {"ours": (peers.ours(cell, params, xs), "ours")}
+        builders = peers.LINEAR if cell.linear else peers.RECURRENT
+        for peer in [peer for peer in config.peers if peer in builders]:
+            layer, base = builders[peer](cell, params, xs), "ours"
+            twin = entered["ours"]
+            if layer.cell != cell:
+                base = f"ours as in {peer}"
+                twin = peers.ours(layer.cell, params, xs), base
+            difference = float(np.abs(layer.numpy() - twin[0].numpy()).max())
+            agrees = difference < TOLERANCE
+            yield {**what, "pass": "outputs", "name": peer, "max_difference": difference, "agrees": agrees}
+            if agrees:
+                entered |= {base: twin, peer: (layer, base)}
+            else:
+                progress.console.print(f"[red]{peer} is wrong by {difference:.2g}: {name}, {shape}")
+        start = entered["ours"][0].params, entered["ours"][0].xs
+        for label in (FORWARD, GRADIENT):
+            contenders = {}
+            for peer, (layer, base) in entered.items():
+                run = layer.outputs if label == FORWARD else layer.loss_and_gradient
+                contenders[peer] = Contender(run, (layer.params, layer.xs), base, layer.gradient is None)
+            contenders["floor"] = Contender(functools.partial(products, label == GRADIENT), start)
+            yield from race(progress, {**what, "pass": label}, contenders, config.rounds)
+
+
+def products(gradient: bool, params: Any, xs: jax.Array) -> Any:
+    """Only the matrix products of a layer: two per tick forward, one backward, one for the weights.
+
+    Sums of blocks stand for the gates, scaled so that states neither grow nor vanish."""
+    kernel, flat = params["kernel"], xs.reshape(-1, xs.shape[-1])
+    if "recurrent_kernel" not in params:
+        drive = flat @ kernel
+        return (drive, flat.T @ drive) if gradient else drive
+    recurrent = params["recurrent_kernel"]
+    features, gates = recurrent.shape[0], recurrent.shape[1] // recurrent.shape[0]
+    scale = 0.9 / math.sqrt(gates)
+
+    def tick(h: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        z = x @ kernel + h @ recurrent
+        h = scale * z.reshape(-1, gates, features).sum(1)
+        return h, h
+
+    def tick_back(dh: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+        dz = jnp.tile(scale * (dh + dy), (1, gates))
+        return dz @ recurrent.T, dz
+
+    start = jnp.zeros((xs.shape[1], features))
+    _, hs = jax.lax.scan(tick, start, xs)
+    if not gradient:
+        return hs
+    _, dzs = jax.lax.scan(tick_back, start, hs, reverse=True)
+    rows = dzs.reshape(-1, gates * features)
+    return hs.reshape(-1, features).T @ rows, flat.T @ rows
+
+
+def shard_batch(xs: Any, batch_axis: int) -> jax.Array:
+    """xs with its batch spread over the devices (on CPU: one per core, after `use_every_core`).
+
+    Uses as many devices as divide the batch; `.sharding` of the result names them."""
+    count = math.gcd(len(jax.devices()), xs.shape[batch_axis])
+    mesh = Mesh(np.array(jax.devices()[:count]), ("batch",))
+    return jax.device_put(xs, NamedSharding(mesh, PartitionSpec(*[None] * batch_axis, "batch")))
+
+
+def data_parallel(loss_and_gradient: Callable[..., Any], params: Any, xs: Any) -> Contender:
+    """Each device runs its part of the batch, and the means of losses and gradients meet at the end.
+
+    By `jax.shard_map`, because plain jit of the same inputs gathers the batch for the products."""
+    mesh, everywhere = xs.sharding.mesh, PartitionSpec()
+
+    def run(params: Any, xs: Any) -> Any:
+        return jax.lax.pmean(loss_and_gradient(params, xs), "batch")
+
+    mapped = jax.shard_map(
+        run, mesh=mesh, in_specs=(everywhere, xs.sharding.spec), out_specs=everywhere, check_vma=False
+    )
+    return Contender(mapped, (jax.device_put(params, NamedSharding(mesh, everywhere)), xs))
+
+
+def sharded(config: Config, progress: Progress) -> Iterator[Row]:
+    """The batch spread over one device per core, against one device as users have it. Ratio: time
+    over ours, sharded."""
+    for shape, name in itertools.product(map(Shape.parse, config.sharded_shapes), ("LSTM", "GRU")):
+        given = problem(name, shape)
+        ours, linen = peers.ours(*given), peers.flax_linen(*given)
+        contenders = {
+            "ours": data_parallel(ours.loss_and_gradient, ours.params, shard_batch(ours.xs, 1)),
+            "ours on one device": gradient_of(ours),
+            "linen on one device": gradient_of(linen),
+        }
+        what = {"section": "sharded", "cell": name, "shape": str(shape), "pass": GRADIENT}
+        yield from race(progress, what, contenders, config.rounds)
+
+
+def length(config: Config, progress: Progress) -> Iterator[Row]:
+    """Long sequences (LSTM). Compile: forward+gradient, from Python to program; ratio: time over ours.
+    With `remat_every`, the ratio is of times per tick, over the short sequence without it."""
+    rounds = max(2, config.rounds // 5)
+    shape = Shape(8, config.compile_ticks, 2, 64)
+    given = problem("LSTM", shape)
+
+    def compiling(layer: peers.Layer) -> Contender:
+        def run() -> None:
+            jax.jit(lambda *args: layer.loss_and_gradient(*args)).lower(layer.params, layer.xs).compile()
+
+        return Contender(run, jit=False)
+
+    what = {"section": "length", "cell": "LSTM", "shape": str(shape), "pass": COMPILE}
+    contenders = {"ours": compiling(peers.ours(*given)), "linen": compiling(peers.flax_linen(*given))}
+    yield from race(progress, what, contenders, rounds)
+
+    long, every = shape._replace(ticks=config.long_ticks), math.isqrt(config.long_ticks)
+    short = shape._replace(ticks=max(1, config.long_ticks // 100))
+    base = f"T = {short.ticks:,}"
+    plain = peers.ours(*problem("LSTM", short))
+    remat = peers.ours(*problem("LSTM", long), remat_every=every)
+    contenders = {
+        base: gradient_of(plain, base=base, ticks=short.ticks),
+        f"T = {long.ticks:,}, remat_every = {every}": gradient_of(remat, base=base, ticks=long.ticks),
+    }
+    yield from race(progress, {**what, "shape": str(long), "pass": GRADIENT}, contenders, rounds)
+
+
+def linear(config: Config, progress: Progress) -> Iterator[Row]:
+    """MinGRU tick by tick (`parallel=False`) and by an associative scan (`parallel=True`). Ratio: time
+    over the sequential one."""
+    for ticks in config.linear_ticks:
+        shape = Shape(8, ticks, 2, 64)
+        given = problem("MinGRU", shape)
+        scans = {"sequential": False, "associative": True}
+        layers = {label: peers.ours(*given, parallel=parallel) for label, parallel in scans.items()}
+        contenders = {label: gradient_of(layer, base="sequential") for label, layer in layers.items()}
+        what = {"section": "linear", "cell": "MinGRU", "shape": str(shape), "pass": GRADIENT}
+        yield from race(progress, what, contenders, config.rounds)
+
+
+SECTIONS = {"layers": layers, "sharded": sharded, "length": length, "linear": linear}
+
+
+def environment() -> Row:
+    """Where and with what a measurement was made."""
+    names = ("rnncells", "jax", "jaxlib", "flax", "equinox", "dm-haiku", "keras", "torch", "numpy")
+    installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    return {
+        "versions": {name: installed[name] for name in names if name in installed},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": jax.devices()[0].device_kind,
+        "devices": len(jax.devices()),
+        "cores": os.cpu_count(),
+    }
+
+
+def find(rows: list[Row], **what: Any) -> list[Row]:
+    """The rows that have these values."""
+    return [row for row in rows if all(row.get(key) == value for key, value in what.items())]
+
+
+def tabulate(rows: list[Row]) -> list[dict[str, str]]:
+    """The measurements of one section, a line for each contender."""
+    passes = [label for label in (FORWARD, GRADIENT, COMPILE) if find(rows, **{"pass": label})]
+    lines = []
+    for shape, cell in dict.fromkeys((row["shape"], row["cell"]) for row in rows):
+        group = find(rows, shape=shape, cell=cell)
+        for name in dict.fromkeys(row["name"] for row in [*find(group, name="ours"), *group]):
+            own = {row["pass"]: row for row in find(group, name=name)}
+            wrong = "" if own.get("outputs", {}).get("agrees", True) else " (wrong)"
+            line = {"B,T,I,H": shape, "cell": cell, "layer": name + wrong}
+            for label in passes:
+                text = "{median_ms:.4g} ({p10_ms:.3g}–{p90_ms:.3g}), {ratio:.2f}x"
+                line[f"{label}: ms, ratio"] = text.format(**own[label]) if label in own else ""
+            facts = own.get(GRADIENT, {})
+            line["temp MB"] = f"{facts['temp_bytes'] / 1e6:.2f}" if "temp_bytes" in facts else ""
+            line["compile s"] = f"{facts['compile_seconds']:.2f}" if "compile_seconds" in facts else ""
+            lines.append(line)
+    return lines
+
+
+def summarise(rows: list[Row], cores: int) -> str:
+    """What a reader wants to know first, as one paragraph; what was not measured is left out."""
+
+    def mean(rows: list[Row]) -> float:
+        return math.exp(sum(math.log(row["ratio"]) for row in rows) / len(rows))
+
+    def span(rows: list[Row]) -> str:
+        low, high = (f"{pick(row['ratio'] for row in rows):.2f}" for pick in (min, max))
+        return low if low == high else f"{low} to {high}"
+
+    said = []
+    gradients = [row for row in find(rows, section="layers", **{"pass": GRADIENT}) if row["cell"] != "MinGRU"]
+    if linen := find(gradients, name="linen"):
+        pairs = [(find(gradients, name="ours", cell=r["cell"], shape=r["shape"])[0], r) for r in linen]
+        memory = max(ours["temp_bytes"] / peer["temp_bytes"] for ours, peer in pairs)
+        said.append(
+            f"Forward and gradient of one layer, float32, {cores} cores: flax.linen takes {mean(linen):.2f}"
+            f" times as long as rnncells (geometric mean over {len(linen)} pairs of cell and shape;"
+            f" {span(linen)}), and rnncells takes at most {memory:.2f} times its temporary memory"
+        )
+    if jax_peers := [row for row in gradients if row["name"] in peers.RECURRENT and row["name"] != "torch"]:
+        near = min(jax_peers, key=lambda row: row["ratio"])
+        where = f"{near['cell']}, B,T,I,H = {near['shape']}"
+        said.append(f"The nearest JAX library on any shape is {near['name']}, {near['ratio']:.2f}x ({where})")
+    for cell in ("LSTM", "GRU"):
+        if torch := find(gradients, name="torch", cell=cell):
+            said.append(f"PyTorch's {cell}: {mean(torch):.2f}x ({span(torch)})")
+    if apart := find(rows, section="sharded", name="linen on one device"):
+        said.append(f"Our batch spread over all cores, flax.linen on one device: {span(apart)}x")
+    if compiled := find(rows, section="length", name="linen"):
+        ticks = int(compiled[0]["shape"].split(",")[1])
+        said.append(
+            f"Compiling T = {ticks:,} takes {1 / compiled[0]['ratio']:.2f} times as long as flax.linen's"
+        )
+    for row in find(rows, section="length", **{"pass": GRADIENT}):
+        if row["name"] != row["base"]:
+            memory = row["temp_bytes"] / 1e6
+            ratio = f"{row['ratio']:.2f} times the time per tick of {row['base']}"
+            said.append(f"{row['name']}: {ratio}, and {memory:,.0f} MB of temporary memory")
+    if scans := find(rows, section="linear", name="associative"):
+        said.append(f"MinGRU by an associative scan takes {span(scans)} times as long as tick by tick")
+    return ". ".join(said) + ".\n"
+
+
+def draw(rows: list[Row], path: pathlib.Path) -> None:
+    """Forward+gradient of every peer over ours: bars up from 1 where ours is faster."""
+    rows = [row for row in find(rows, section="layers", **{"pass": GRADIENT}) if row["name"] in PEERS]
+    cells = list(dict.fromkeys(row["cell"] for row in rows))
+    if not cells:
+        return
+    figure, panels = plt.subplots(
+        len(cells), figsize=(9, 0.5 + 2.6 * len(cells)), layout="constrained", squeeze=False
+    )
+    for axes, cell in zip(panels.flat, cells, strict=True):
+        panel = find(rows, cell=cell)
+        shapes, names = (list(dict.fromkeys(row[key] for row in panel)) for key in ("shape", "name"))
+        width = 0.86 / len(names)
+        for i, name in enumerate(names):
+            bars = {shapes.index(row["shape"]): row["ratio"] for row in find(panel, name=name)}
+            left, ratios = (
+                np.array(list(bars)) + width * (i - (len(names) - 1) / 2),
+                np.array(list(bars.values())),
+            )
+            color = f"C{PEERS.index(name)}"
+            drawn = axes.bar(left, ratios - 1, 0.92 * width, bottom=1, label=name, color=color)
+            axes.bar_label(drawn, [f"{ratio:.2f}" for ratio in ratios], padding=2, fontsize=6)
+        axes.axhline(1, color="black", lw=1)
+        axes.set_yscale("log", base=2)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, 0.8), max(high * 1.1, 2))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_title(cell, loc="left")
+        axes.set(ylabel="time / our time", xticks=range(len(shapes)), xticklabels=shapes)
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
+        axes.legend(frameon=False, ncols=len(names), fontsize="small", **place)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+        axes.tick_params(axis="x", length=0)
+    axes.set_xlabel("B,T,I,H")
+    figure.suptitle("One layer, forward and gradient: above 1, rnncells is faster")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def main(config: Config) -> None:
+    use_every_core()
+    config.out.mkdir(parents=True, exist_ok=True)
+    console, here, rows = Console(), environment(), list[Row]()
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn()
+    with (config.out / "results.jsonl").open("w") as log, Progress(*columns, console=console) as progress:
+        for section in config.sections:
+            for row in SECTIONS[section](config, progress):
+                rows.append(row)
+                log.write(json.dumps({**row, **here}) + "\n")
+                log.flush()
+    with (config.out / "table.md").open("w") as tables:
+        for section in config.sections:
+            lines, caption = tabulate(find(rows, section=section)), inspect.getdoc(SECTIONS[section])
+            tables.write(f"## {section}\n\n{caption}\n\n{markdown(lines)}\n")
+            table = Table(*lines[0], box=SIMPLE_HEAD, pad_edge=False)
+            for line in lines:
+                table.add_row(*line.values())
+            console.print(f"[bold]{section}[/bold]: {caption}", table)
+    summary = summarise(rows, here["cores"])
+    (config.out / "summary.md").write_text(summary)
+    draw(rows, config.out / "benchmark.png")
+    console.print(summary, f"Everything is in {config.out}.")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
