@@ -242,18 +242,10 @@ def shard_batch(xs: Any, batch_axis: int) -> jax.Array:
 
 
 def data_parallel(loss_and_gradient: Callable[..., Any], params: Any, xs: Any) -> Contender:
-    """Each device runs its part of the batch, and the means of losses and gradients meet at the end.
-
-    By `jax.shard_map`, because plain jit of the same inputs gathers the batch for the products."""
-    mesh, everywhere = xs.sharding.mesh, PartitionSpec()
-
-    def run(params: Any, xs: Any) -> Any:
-        return jax.lax.pmean(loss_and_gradient(params, xs), "batch")
-
-    mapped = jax.shard_map(
-        run, mesh=mesh, in_specs=(everywhere, xs.sharding.spec), out_specs=everywhere, check_vma=False
-    )
-    return Contender(mapped, (jax.device_put(params, NamedSharding(mesh, everywhere)), xs))
+    """Each device runs its part of the batch: with the batch sharded and the parameters on every
+    device, `jax.jit` divides the work and adds up the gradients by itself."""
+    everywhere = NamedSharding(xs.sharding.mesh, PartitionSpec())
+    return Contender(loss_and_gradient, (jax.device_put(params, everywhere), xs))
 
 
 def sharded(config: Config, progress: Progress) -> Iterator[Row]:

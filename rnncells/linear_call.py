@@ -26,6 +26,8 @@ def linear_call(
     forward is linear in the list of tangents and returns a list; backward is its transpose, which is
     not checked, and returns a cotangent for each tangent.
     """
+    flat: list[Any]
+    tree: Any
     flat, tree = jax.tree.flatten(residuals)
     count = len(flat)
 
@@ -54,10 +56,6 @@ def linear_call(
 
 def _without_constants(program: Any) -> Any:
     """The program with its constants as leading arguments."""
-    evaluate = core.jaxpr_as_fun(core.ClosedJaxpr(program.jaxpr, program.consts))
-    if not program.consts:
-        return program
-    del evaluate
     jaxpr = program.jaxpr.replace(constvars=[], invars=[*program.jaxpr.constvars, *program.jaxpr.invars])
     return core.ClosedJaxpr(jaxpr, [])
 
@@ -66,16 +64,16 @@ linear_p = core.Primitive("linear_call")
 linear_p.multiple_results = True
 
 
-@linear_p.def_impl
 def _run(*args: Any, program: Any, transpose: Any, count: int) -> list[Any]:
     return core.jaxpr_as_fun(program)(*args)
 
 
-@linear_p.def_abstract_eval
 def _shapes(*args: Any, program: Any, transpose: Any, count: int) -> list[Any]:
     return program.out_avals
 
 
+linear_p.def_impl(_run)
+linear_p.def_abstract_eval(_shapes)
 mlir.register_lowering(linear_p, mlir.lower_fun(_run, multiple_results=True))
 
 

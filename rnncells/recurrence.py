@@ -6,8 +6,8 @@ Automatic differentiation of a scan adds h_t^T dz_t into the gradient of a kerne
 products and T passes over the kernel. Here the body is traced once and read as a program:
 
 - What depends on the weights alone is computed before the loop.
-- A sum of products with weights, such as z = x W + h U + b, is a *node*. The forward loop keeps its value, the
-  backward loop replays the rest of the tick from it and writes dz over z, in place.
+- A sum of products with weights, such as z = x W + h U + b, is a *node*. The forward loop keeps its value,
+  the backward loop replays the rest of the tick from it and writes dz over z, in place.
 - After the loop each kernel gets its gradient as one product, dU = sum over t of h_t^T dz_t.
 
 Authors of cells need to know nothing of this: any product of a varying array [..., K] with a weight
@@ -28,6 +28,7 @@ from jax.extend import core
 
 from rnncells.linear_call import linear_call
 
+_ELEMENTWISE = {"add", "sub", "mul", "div"}
 Body = Callable[[Any, Any, Any], tuple[Any, Any]]
 Var = Any
 Values = Sequence[Any]
@@ -38,10 +39,10 @@ def scan(body: Body, weights: Any, carry: Any, xs: Any, *, reverse: bool = False
 
     body: (weights, carry, x) -> (carry, y), without side effects.
     """
-    weights_flat, weights_tree = jax.tree.flatten(weights)
-    carry_flat, carry_tree = jax.tree.flatten(carry)
-    xs_flat, xs_tree = jax.tree.flatten(xs)
-    y_tree = None
+    weights_flat, weights_tree = _flatten(weights)
+    carry_flat, carry_tree = _flatten(carry)
+    xs_flat, xs_tree = _flatten(xs)
+    y_tree: Any = None
 
     def flat_body(*leaves: Any) -> list[Any]:
         nonlocal y_tree
@@ -51,7 +52,7 @@ def scan(body: Body, weights: Any, carry: Any, xs: Any, *, reverse: bool = False
             for tree in (weights_tree, carry_tree, xs_tree)
         )
         after, y = body(w, c, x)
-        y_flat, y_tree = jax.tree.flatten(y)
+        y_flat, y_tree = _flatten(y)
         return [*carry_tree.flatten_up_to(after), *y_flat]
 
     if not xs_flat or xs_flat[0].shape[0] == 0:
@@ -63,8 +64,11 @@ def scan(body: Body, weights: Any, carry: Any, xs: Any, *, reverse: bool = False
     program = _read(closed.jaxpr, len(weights_flat), len(carry_flat))
     shared = program.before_the_loop([*closed.consts, *weights_flat])
     last, ys = _scan(program, reverse, shared, carry_flat, xs_flat)
-    assert y_tree is not None
     return carry_tree.unflatten(last), y_tree.unflatten(ys)
+
+
+def _flatten(tree: Any) -> tuple[list[Any], Any]:
+    return jax.tree.flatten(tree)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +139,21 @@ class _Program:
     def before_the_loop(self, weights: Values) -> list[Any]:
         env = dict(zip(self.weights, weights, strict=True))
         self.evaluate(self.early, env)
-        return [env[v] for v in self.shared]
+        return [env[v] if _is_key(v) else jnp.broadcast_to(env[v], self.width(v)) for v in self.shared]
+
+    def width(self, v: Var) -> tuple[int, ...]:
+        """The shape in which the loop holds a shared value: where it only meets wider arrays, theirs.
+
+        Its gradient is then summed over the batch once, after the loop, not at every tick: for
+        vectors such as peepholes, and where the batch is sharded and each sum would be a message.
+        """
+        meets = [eqn for eqn in self.equations if v in _variables(eqn.invars)]
+        shapes = {eqn.outvars[0].aval.shape for eqn in meets}
+        plain = v in self.replayed and all(eqn.primitive.name in _ELEMENTWISE for eqn in meets)
+        in_nodes = {term for node in self.nodes for term in node.shared}
+        if plain and len(shapes) == 1 and v not in in_nodes and v not in self.outs and _is_real(v.aval):
+            return shapes.pop()
+        return v.aval.shape
 
     @functools.cached_property
     def of_inputs(self) -> tuple[tuple[Any, ...], tuple[Var, ...]]:
@@ -285,7 +303,8 @@ def _scan(
 
     @run.defjvp
     def derivative(primals: Any, tangents: Any) -> Any:
-        last, ys, stacks = loop(*primals, kept)
+        shared, carry, xs = primals
+        last, ys, stacks = loop(shared, carry, xs, kept)
         real, other, merge = _by_kind(primals)
         directions = [t for p, t in zip(_leaves(primals), _leaves(tangents), strict=True) if _is_real(p)]
         real_out = [_is_real(out) for out in (*last, *ys)]
@@ -294,7 +313,8 @@ def _scan(
             _, real, other = residuals
 
             def outputs(*real: Any) -> list[Any]:
-                out = loop(*merge(real, other), ())
+                shared, carry, xs = merge(real, other)
+                out = loop(shared, carry, xs, ())
                 return [leaf for leaf in (*out[0], *out[1]) if _is_real(leaf)]
 
             return jax.jvp(outputs, tuple(real), tuple(directions))[1]
@@ -302,7 +322,8 @@ def _scan(
         def backward(residuals: Any, cotangents: Values) -> list[Any]:
             stacks, real, other = residuals
             saved = dict(zip(kept, stacks, strict=True))
-            return _backward(program, reverse, saved, *merge(real, other), list(cotangents))
+            shared, carry, xs = merge(real, other)
+            return _backward(program, reverse, saved, shared, carry, xs, list(cotangents))
 
         slopes = iter(linear_call(forward, backward, (stacks, real, other), directions))
         out_tangents = [
@@ -380,7 +401,9 @@ def _backward(
         rows([saved[node.out] for node in kept], 0 if reverse else length - 1),
     )
     ticks = (jnp.arange(length), dys, [saved[v] for v in history], list(xs))
-    (d_first, sums, buffers, _), (d_inputs, late, left) = jax.lax.scan(body, start, ticks, reverse=not reverse)
+    (d_first, sums, buffers, _), (d_inputs, late, left) = jax.lax.scan(
+        body, start, ticks, reverse=not reverse
+    )
 
     lhs = {**{v: saved[v] for v in history}, **dict(zip(emitted, left, strict=True)), **names}
     total = dict(zip(in_loop, sums, strict=True)) | dict(zip(x_in_loop, d_inputs, strict=True))
@@ -389,12 +412,11 @@ def _backward(
         total[v] = total[v] + value if v in total else value
 
     for node, dz in zip(nodes, [*buffers, *late], strict=True):
-        flat_dz = dz.reshape(-1, dz.shape[-1])
+        leading = tuple(range(dz.ndim - 1))  # time and batch, not merged: the batch may be sharded
         for left_side, kernel in node.products:
-            flat = lhs[left_side].reshape(-1, lhs[left_side].shape[-1])
-            add(kernel, flat.T @ flat_dz)
+            add(kernel, jax.lax.dot_general(lhs[left_side], dz, ((leading, leading), ((), ()))))
             if left_side in program.x:
-                add(left_side, (flat_dz @ names[kernel].T).reshape(lhs[left_side].shape))
+                add(left_side, _times_transposed(dz, names[kernel]))
         for v in node.shared:
             if not isinstance(v, core.Literal):
                 add(v, _unbroadcast(dz.sum(0), v.aval.shape))
@@ -440,7 +462,7 @@ def _recall_forward(z: Any, lhs: Any, kernels: list[Any], varying: list[Any]) ->
 
 def _recall_backward(residuals: Any, dz: Any) -> Any:
     kernels, varying = residuals
-    d_lhs = [jax.lax.dot_general(dz, kernel, (((dz.ndim - 1,), (1,)), ((), ()))) for kernel in kernels]
+    d_lhs = [_times_transposed(dz, kernel) for kernel in kernels]
     return (
         dz,
         d_lhs,
@@ -450,6 +472,11 @@ def _recall_backward(residuals: Any, dz: Any) -> Any:
 
 
 _recall.defvjp(_recall_forward, _recall_backward)
+
+
+def _times_transposed(dz: Any, kernel: Any) -> Any:
+    """dz [..., N] @ kernel^T, kernel [K, N] -> [..., K]."""
+    return jax.lax.dot_general(dz, kernel, (((dz.ndim - 1,), (1,)), ((), ())))
 
 
 def _unbroadcast(cotangent: Any, shape: tuple[int, ...]) -> Any:
@@ -469,6 +496,10 @@ def _value(v: Var, env: dict[Var, Any]) -> Any:
 
 def _variables(atoms: Sequence[Any]) -> list[Var]:
     return [v for v in atoms if not isinstance(v, core.Literal)]
+
+
+def _is_key(value: Any) -> bool:
+    return jnp.issubdtype(value.aval.dtype, jax.dtypes.prng_key)
 
 
 def _is_real(value: Any) -> bool:

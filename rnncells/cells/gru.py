@@ -54,10 +54,10 @@ class GRU(GatedCell):
         x_r, x_z, x_n = split_gates(drive, 3)
         kernel = weights["recurrent_kernel"]
         if self.reset_after:
-            h_r, h_z, h_n = split_gates(dense(carry, kernel), 3)
-            bias = weights["recurrent_bias"]
+            bias = jnp.pad(weights["recurrent_bias"], (2 * self.features, 0))
+            h_r, h_z, h_n = split_gates(dense(carry, kernel, bias), 3)
             r = jax.nn.sigmoid(x_r + h_r)
-            n = jnp.tanh(x_n + r * (h_n + bias.reshape((1,) * (h_n.ndim - 1) + bias.shape)))
+            n = jnp.tanh(x_n + r * h_n)
         else:
             h_r, h_z = split_gates(dense(carry, kernel[:, : 2 * self.features]), 2)
             r = jax.nn.sigmoid(x_r + h_r)
