@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help adding copy test laws parity lint types readme results clean
+.PHONY: help adding copy test laws parity benchmark lint types readme results clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,10 @@ laws: $(VENV)/test  ## every law over every cell
 
 parity: $(VENV)/parity  ## against PyTorch, Keras, Haiku and Equinox
 	$(BIN)/python -m pytest -m parity $(ARGS)
+
+benchmark: $(VENV)/parity  ## time one layer against every peer; writes docs/results/benchmark and the README's paragraph
+	$(BIN)/python -m experiments.benchmark --out docs/results/benchmark $(ARGS)
+	$(BIN)/python -m experiments.readme
 
 lint: $(VENV)/dev  ## ruff
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
-"""Writes the generated parts of the README: the table of cells, and the results of `make results`."""
+"""Writes the generated parts of the README: the table of cells, and the results of
+`make results` and `make benchmark`."""
 
 from __future__ import annotations
 
@@ -33,9 +34,14 @@ def adding() -> str:
     return (ROOT / "docs/results/adding/table.md").read_text()
 
 
+def benchmark() -> str:
+    """The paragraph that `experiments.benchmark --out docs/results/benchmark` left."""
+    return (ROOT / "docs/results/benchmark/summary.md").read_text()
+
+
 def write(text: str) -> str:
     """The README with every block between `<!-- name -->` and `<!-- end -->` made anew."""
-    for name, make in {"cells": cells, "adding": adding}.items():
+    for name, make in {"cells": cells, "adding": adding, "benchmark": benchmark}.items():
         found = re.search(rf"<!-- {name}\b.*?-->\n(.*?)<!-- end -->", text, re.DOTALL)
         if found is None:
             raise ValueError(f"README.md: expected a block '<!-- {name} ... -->' to '<!-- end -->'.")

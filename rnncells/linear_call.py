@@ -86,9 +86,26 @@ ad.primitive_transposes[linear_p] = _transpose
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, program: Any, transpose: Any, count: int) -> Any:
-    """Of higher orders: the residuals vary too, so the program is differentiated as it stands."""
-    tangents = [ad.instantiate_zeros(t) for t in tangents]
-    return jax.jvp(core.jaxpr_as_fun(program), tuple(primals), tuple(tangents))
+    """Linear in what it is linear in; in the residuals the program is differentiated as it stands."""
+    settings = {"program": program, "transpose": transpose, "count": count}
+    outs = linear_p.bind(*primals, **settings)
+    slopes = [jnp.zeros_like(out) for out in outs]
+    residuals, inputs = list(primals[:count]), primals[count:]
+    if any(type(t) is not ad.Zero for t in tangents[count:]):
+        directions = [ad.instantiate_zeros(t) for t in tangents[count:]]
+        slopes = linear_p.bind(*residuals, *directions, **settings)
+    moving = [i for i, t in enumerate(tangents[:count]) if type(t) is not ad.Zero]
+    if moving:
+
+        def run(*moved: Any) -> list[Any]:
+            given = dict(zip(moving, moved, strict=True))
+            held = [given.get(i, residual) for i, residual in enumerate(residuals)]
+            return core.jaxpr_as_fun(program)(*held, *inputs)
+
+        directions = [tangents[i] for i in moving]
+        _, more = jax.jvp(run, tuple(residuals[i] for i in moving), tuple(directions))
+        slopes = [a + b for a, b in zip(slopes, more, strict=True)]
+    return outs, slopes
 
 
 ad.primitive_jvps[linear_p] = _jvp

@@ -131,10 +131,10 @@ class _Program:
         return tuple(dict.fromkeys(lhs for node in self.nodes for lhs, _ in node.products))
 
     def cheap(self, node: _Node) -> bool:
-        """Whether a node is recomputed in the backward loop, not kept: narrow inputs only."""
+        """Whether a node is recomputed in the backward loop, not kept: wide ones of narrow inputs."""
         width = sum(lhs.aval.shape[-1] for lhs, _ in node.products)
         only_inputs = not node.varying and all(lhs in self.x for lhs, _ in node.products)
-        return only_inputs and 8 * width <= node.out.aval.shape[-1]
+        return only_inputs and 8 * width <= node.out.aval.shape[-1] and node.out.aval.size >= 4096
 
     def before_the_loop(self, weights: Values) -> list[Any]:
         env = dict(zip(self.weights, weights, strict=True))
@@ -150,7 +150,7 @@ class _Program:
         meets = [eqn for eqn in self.equations if v in _variables(eqn.invars)]
         shapes = {eqn.outvars[0].aval.shape for eqn in meets}
         plain = v in self.replayed and all(eqn.primitive.name in _ELEMENTWISE for eqn in meets)
-        in_nodes = {term for node in self.nodes for term in node.shared}
+        in_nodes = {term for node in self.nodes for term in _variables(node.shared)}
         if plain and len(shapes) == 1 and v not in in_nodes and v not in self.outs and _is_real(v.aval):
             return shapes.pop()
         return v.aval.shape
@@ -242,16 +242,17 @@ def _nodes(equations: list[Any], known: set[Var], uses: dict[Var, int]) -> tuple
             inner |= parts
 
     def gather(v: Var, node: dict[str, list[Any]], top: bool) -> None:
-        if v in product and (top or v in inner):
-            lhs, kernel = maker[v].invars
-            node["products"].append((lhs, kernel))
-        elif v in holds and (top or v in inner):
-            for part in maker[v].invars:
-                gather(part, node, False)
+        if isinstance(v, core.Literal) or v in known:
+            node["shared"].append(v)
+        elif v not in holds or not (top or v in inner):
+            node["varying"].append(v)
         else:
-            node["shared" if isinstance(v, core.Literal) or v in known else "varying"].append(v)
-            return
-        node["inside"].append(id(maker[v]))
+            node["inside"].append(id(maker[v]))
+            if v in product:
+                node["products"].append(tuple(maker[v].invars))
+            else:
+                for part in maker[v].invars:
+                    gather(part, node, False)
 
     nodes = []
     for v in [v for eqn in equations for v in eqn.outvars if v in holds and v not in inner]:
