@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help adding copy test laws parity benchmark lint types readme results clean
+.PHONY: help adding copy test laws parity benchmark lint types docs readme results clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ lint: $(VENV)/dev  ## ruff
 types: $(VENV)/dev  ## mypy
 	$(BIN)/mypy
 
+docs: $(VENV)/docs  ## build the documentation site in site/
+	$(BIN)/mkdocs build --strict --quiet
+
 readme: $(VENV)/experiments  ## rewrite the generated tables of the README
 	$(BIN)/python -m experiments.readme
 
@@ -46,7 +49,7 @@ results: $(VENV)/experiments  ## train again what the README shows
 	$(BIN)/python -m experiments.readme
 
 clean:
-	rm -rf .venv runs dist
+	rm -rf .venv runs dist site
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -84,7 +84,7 @@ def test_many_combined_options_equal_loops(cell, seed):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", [False, pytest.param(True, marks=pytest.mark.laws)])
 @over_cells
 def test_packed_segments_equal_each_alone(cell, reverse):
     """Two sequences packed into one, against each by itself; the carry given is not read."""
