@@ -24,7 +24,7 @@ def cast(tree: Any, dtype: Any | None) -> Any:
 
 
 def layer(
-    cell: Cell,
+    module: Any,
     params: Params,
     inputs: Any,
     *,
@@ -33,15 +33,17 @@ def layer(
     mask: chex.Array | None,
     resets: chex.Array | None,
     key: chex.PRNGKey | None,
-    time_major: bool,
-    reverse: bool,
-    keep_order: bool,
-    return_carry: bool,
     return_carries: bool,
-    dtype: Any | None,
-    **options: Any,
+    **overrides: bool | None,
 ) -> Any:
-    """`unroll` with Flax's argument names, batch-major layout and order of reversed outputs."""
+    """`unroll` with Flax's argument names, batch-major layout and order of reversed outputs.
+
+    module: has the cell and the settings as attributes; those of the settings that a call gives
+    (`return_carry`, `time_major`, `reverse`, `keep_order`, where not None) override them.
+    """
+    cell: Cell = module.cell
+    settings = {name: getattr(module, name) if value is None else value for name, value in overrides.items()}
+    time_major, reverse = settings["time_major"], settings["reverse"]
 
     def to_time_major(flags: Any) -> Any:
         return flags if flags is None or time_major else jnp.moveaxis(jnp.asarray(flags), -1, 0)
@@ -50,24 +52,26 @@ def layer(
         inputs = jax.tree.map(lambda x: jnp.moveaxis(x, x.ndim - cell.input_ndim - 1, 0), inputs)
     carry, ys = unroll(
         cell,
-        cast(params, dtype),
-        cast(inputs, dtype),
+        cast(params, module.dtype),
+        cast(inputs, module.dtype),
         initial_carry,
         lengths=seq_lengths,
         mask=to_time_major(mask),
         resets=to_time_major(resets),
         reverse=reverse,
         key=key,
+        parallel=module.parallel,
+        remat_every=module.remat_every,
+        truncate_every=module.truncate_every,
         return_carries=return_carries,
-        **options,
     )
     leaf = jax.tree.leaves(inputs)[0]
     batch_ndim = leaf.ndim - cell.input_ndim - 1
-    if reverse and not keep_order:
+    if reverse and not settings["keep_order"]:
         ys = jax.tree.map(lambda y: _in_order_read(y, seq_lengths), ys)
     if not time_major:
         ys = jax.tree.map(lambda y: jnp.moveaxis(y, 0, batch_ndim), ys)
-    return (carry, ys) if return_carry else ys
+    return (carry, ys) if settings["return_carry"] else ys
 
 
 def _in_order_read(y: jax.Array, lengths: chex.Array | None) -> jax.Array:

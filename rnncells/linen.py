@@ -58,7 +58,7 @@ class RNN(nn.Module):
         accepted because Flax's `Bidirectional` passes it; initial carries here need no key.
         """
         return layer(
-            self.cell,
+            self,
             _params(self, inputs.shape[-1]),
             inputs,
             initial_carry=initial_carry,
@@ -66,15 +66,11 @@ class RNN(nn.Module):
             mask=mask,
             resets=resets,
             key=_key(self),
-            time_major=self.time_major if time_major is None else time_major,
-            reverse=self.reverse if reverse is None else reverse,
-            keep_order=self.keep_order if keep_order is None else keep_order,
-            return_carry=self.return_carry if return_carry is None else return_carry,
             return_carries=return_carries,
-            dtype=self.dtype,
-            parallel=self.parallel,
-            remat_every=self.remat_every,
-            truncate_every=self.truncate_every,
+            return_carry=return_carry,
+            time_major=time_major,
+            reverse=reverse,
+            keep_order=keep_order,
         )
 
 
