@@ -78,7 +78,7 @@ def test_combined_options_equal_loops(cell, seed):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.laws
 @over_cells
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_many_combined_options_equal_loops(cell, seed):
     check_options(cell, 1000 + seed)
 
