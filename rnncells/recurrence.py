@@ -151,7 +151,7 @@ class _Program:
         shapes = {eqn.outvars[0].aval.shape for eqn in meets}
         plain = v in self.replayed and all(eqn.primitive.name in _ELEMENTWISE for eqn in meets)
         in_nodes = {term for node in self.nodes for term in _variables(node.shared)}
-        if plain and len(shapes) == 1 and v not in in_nodes and v not in self.outs and _is_real(v.aval):
+        if plain and len(shapes) == 1 and v not in in_nodes and v not in self.outs and _is_inexact(v.aval):
             return shapes.pop()
         return v.aval.shape
 
@@ -271,7 +271,7 @@ def _nodes(equations: list[Any], known: set[Var], uses: dict[Var, int]) -> tuple
 
 
 def _is_product(eqn: Any, known: set[Var]) -> bool:
-    """[..., K] @ kernel [K, N], of one floating dtype."""
+    """[..., K] @ kernel [K, N], of one inexact dtype."""
     if eqn.primitive.name != "dot_general":
         return False
     lhs, kernel = eqn.invars
@@ -279,7 +279,7 @@ def _is_product(eqn: Any, known: set[Var]) -> bool:
         return False
     plain = eqn.params["dimension_numbers"] == (((lhs.aval.ndim - 1,), (0,)), ((), ()))
     dtypes = {lhs.aval.dtype, kernel.aval.dtype, eqn.outvars[0].aval.dtype}
-    return plain and kernel.aval.ndim == 2 and len(dtypes) == 1 and _is_real(lhs.aval)
+    return plain and kernel.aval.ndim == 2 and len(dtypes) == 1 and _is_inexact(lhs.aval)
 
 
 def _scan(
@@ -307,8 +307,8 @@ def _scan(
         shared, carry, xs = primals
         last, ys, stacks = loop(shared, carry, xs, kept)
         real, other, merge = _by_kind(primals)
-        directions = [t for p, t in zip(_leaves(primals), _leaves(tangents), strict=True) if _is_real(p)]
-        real_out = [_is_real(out) for out in (*last, *ys)]
+        directions = [t for p, t in zip(_leaves(primals), _leaves(tangents), strict=True) if _is_inexact(p)]
+        real_out = [_is_inexact(out) for out in (*last, *ys)]
 
         def forward(residuals: Any, directions: Values) -> list[Any]:
             _, real, other = residuals
@@ -316,7 +316,7 @@ def _scan(
             def outputs(*real: Any) -> list[Any]:
                 shared, carry, xs = merge(real, other)
                 out = loop(shared, carry, xs, ())
-                return [leaf for leaf in (*out[0], *out[1]) if _is_real(leaf)]
+                return [leaf for leaf in (*out[0], *out[1]) if _is_inexact(leaf)]
 
             return jax.jvp(outputs, tuple(real), tuple(directions))[1]
 
@@ -345,17 +345,17 @@ def _backward(
     xs: Values,
     cotangents: list[Any],
 ) -> list[Any]:
-    """Cotangents of the floating leaves of shared, carry and xs, in this order."""
+    """Cotangents of the inexact leaves of shared, carry and xs, in this order."""
     length = xs[0].shape[0]
     names = dict(zip((*program.shared, *program.x), (*shared, *xs), strict=True))
     carry_out, y_out = program.outs[: len(carry)], program.outs[len(carry) :]
-    real_carry = [v for v in program.carry if _is_real(v.aval)]
+    real_carry = [v for v in program.carry if _is_inexact(v.aval)]
     d_carry = dict(zip(real_carry, cotangents[: len(real_carry)], strict=True))
     dys = cotangents[len(real_carry) :]
-    wanted = [v for v in (*carry_out, *y_out) if _is_real(v.aval)]
+    wanted = [v for v in (*carry_out, *y_out) if _is_inexact(v.aval)]
 
-    in_loop = [v for v in program.shared if v in program.replayed and _is_real(v.aval)]
-    x_in_loop = [v for v in program.x if v in program.replayed and _is_real(v.aval)]
+    in_loop = [v for v in program.shared if v in program.replayed and _is_inexact(v.aval)]
+    x_in_loop = [v for v in program.x if v in program.replayed and _is_inexact(v.aval)]
     cheap = [node for node in program.nodes if program.cheap(node)]
     kept = [node for node in program.nodes if not program.cheap(node)]
     nodes = [*kept, *cheap]
@@ -422,10 +422,10 @@ def _backward(
             if not isinstance(v, core.Literal):
                 add(v, _unbroadcast(dz.sum(0), v.aval.shape))
     return [
-        total[v] if v in total else jnp.zeros_like(names[v]) for v in program.shared if _is_real(v.aval)
+        total[v] if v in total else jnp.zeros_like(names[v]) for v in program.shared if _is_inexact(v.aval)
     ] + [
         *d_first,
-        *(total[v] if v in total else jnp.zeros_like(names[v]) for v in program.x if _is_real(v.aval)),
+        *(total[v] if v in total else jnp.zeros_like(names[v]) for v in program.x if _is_inexact(v.aval)),
     ]
 
 
@@ -503,8 +503,8 @@ def _is_key(value: Any) -> bool:
     return jnp.issubdtype(value.aval.dtype, jax.dtypes.prng_key)
 
 
-def _is_real(value: Any) -> bool:
-    return jnp.issubdtype(value.dtype, jnp.floating)
+def _is_inexact(value: Any) -> bool:
+    return jnp.issubdtype(value.dtype, jnp.inexact)
 
 
 def _leaves(tree: Any) -> list[Any]:
@@ -516,10 +516,10 @@ def _no_tangent(value: Any) -> Any:
 
 
 def _by_kind(primals: Any) -> Any:
-    """The floating leaves, the others, and the function that puts them back together."""
+    """The inexact leaves, the others, and the function that puts them back together."""
     leaves = _leaves(primals)
     sizes = [len(part) for part in primals]
-    kinds = [_is_real(leaf) for leaf in leaves]
+    kinds = [_is_inexact(leaf) for leaf in leaves]
 
     def merge(real: Values, other: Values) -> list[list[Any]]:
         real_parts, other_parts = iter(real), iter(other)

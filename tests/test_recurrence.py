@@ -24,8 +24,8 @@ def plain_scan(body, weights, carry, xs, *, reverse=False):
 
 
 def total(tree):
-    real = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return sum(jnp.sum(jnp.sin(leaf)) for leaf in real)
+    inexact = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return sum(jnp.sum(jnp.sin(jnp.real(leaf) + 2 * jnp.imag(leaf))) for leaf in inexact)
 
 
 def of_cell(cell):
@@ -132,6 +132,13 @@ def a_batched_kernel(w, h, x):
     return {"h": jnp.tanh(jnp.einsum("bi,bij->bj", h["h"], w["each"]) + x @ w["a"])}, h["h"]
 
 
+def a_complex_state(w, h, x):
+    kernel = jax.lax.complex(w["a"], w["b"])
+    turn = jnp.exp(jax.lax.complex(-jnp.square(w["v"]), w["v"])).reshape(1, -1)
+    state = turn * h["z"] + x.astype(kernel.dtype) @ kernel
+    return {"h": jnp.tanh(h["h"] @ w["a"] + jnp.real(state)), "z": state}, jnp.imag(state)
+
+
 BODIES = {f.__name__: f for f in (
     kernel_from_the_state,
     product_read_twice,
@@ -141,6 +148,7 @@ BODIES = {f.__name__: f for f in (
     a_counter_and_a_constant,
     vectors_that_meet_the_batch,
     a_batched_kernel,
+    a_complex_state,
 )}  # fmt: skip
 
 
@@ -156,6 +164,8 @@ def test_misleading_bodies(name, reverse):
         carry["fast"] = jnp.zeros((H, H))
     if name == "a_counter_and_a_constant":
         carry["kept"] = jnp.zeros(3)
+    if name == "a_complex_state":
+        carry["z"] = jnp.zeros((B, H), complex)
     carry = random_like(carry, 2)
     counter = {"count": jnp.array(0)} if name == "a_counter_and_a_constant" else {}
     xs = jax.random.normal(jax.random.key(3), (T, B, H), jnp.float64)
