@@ -202,6 +202,7 @@ def test_7_parallel_equals_sequential(cell, options):
     close(everything(None), everything(False))
 
 
+@pytest.mark.laws
 @over_linear_cells
 def test_7_long_and_finite(cell):
     params = random_params(cell)

@@ -153,7 +153,7 @@ BODIES = {f.__name__: f for f in (
 
 
 @exact
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", [False, pytest.param(True, marks=pytest.mark.laws)])
 @pytest.mark.parametrize("name", BODIES)
 def test_misleading_bodies(name, reverse):
     body = BODIES[name]
@@ -183,7 +183,9 @@ def test_misleading_bodies(name, reverse):
 
 
 @over_cells
-@pytest.mark.parametrize("options", [{}, {"lengths": [T, 2, 0], "reverse": True}])
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"lengths": [T, 2, 0], "reverse": True}, marks=pytest.mark.laws)]
+)
 def test_other_platforms_hoist_what_depends_on_the_input(cell, options, monkeypatch):
     """The branch that is not taken on CPU, taken on CPU."""
     params = random_params(cell)
