@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import tyro
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -28,20 +27,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from experiments import peers
+from experiments.report import COMPILE, FORWARD, GRADIENT, PEERS, Row, draw, find, summarise, tabulate
 from experiments.train import make_cell, markdown, use_every_core
 from rnncells import Cell
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-PEERS = (*peers.RECURRENT, *peers.LINEAR)
 if TYPE_CHECKING:
     PeerName = str
 else:
     PeerName = Literal[PEERS]
 Section = Literal["layers", "sharded", "length", "linear"]
-Row = dict[str, Any]
-FORWARD, GRADIENT, COMPILE = "forward", "forward+gradient", "compile"
 WARM_UP = 2
 TOLERANCE = 1e-4
 PAUSE = 0.005
@@ -58,7 +52,7 @@ class Config:
 
     sections: tuple[Section, ...] = ("layers", "sharded", "length", "linear")
     """layers: against every peer; sharded: one layer over all cores; length: long sequences;
-    linear: the two scans of MinGRU."""
+    linear: the scans of MinGRU."""
     cells: tuple[Literal["LSTM", "GRU", "MinGRU"], ...] = ("LSTM", "GRU", "MinGRU")
     """Cells of the layers section."""
     shapes: tuple[str, ...] = (
@@ -77,10 +71,11 @@ class Config:
     """Ticks of the sequence that the length section compiles."""
     long_ticks: int = 100_000
     """Ticks of its longest sequence; `remat_every` is the root of it, and a hundredth the yardstick."""
-    linear_ticks: tuple[int, ...] = (1_000, 10_000, 100_000)
+    linear_ticks: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     """Ticks of the linear section."""
     rounds: int = 15
-    """Measurements of every contender (a fifth of it, at least 2, in the length section)."""
+    """Measurements of every contender (a fifth of it, at least 2, in the length section, a third in the
+    linear one)."""
     out: pathlib.Path = pathlib.Path("runs/benchmark")
     """Where results.jsonl, table.md, summary.md and benchmark.png are written."""
 
@@ -293,16 +288,21 @@ def length(config: Config, progress: Progress) -> Iterator[Row]:
 
 
 def linear(config: Config, progress: Progress) -> Iterator[Row]:
-    """MinGRU tick by tick (`parallel=False`) and by an associative scan (`parallel=True`). Ratio: time
-    over the sequential one."""
+    """The scans of MinGRU, one sequence of 64 features. Ratio: time over the sequential one
+    (`parallel=False`). One loop: plain `jax.lax.scan`; k is the root of T."""
     for ticks in config.linear_ticks:
-        shape = Shape(8, ticks, 2, 64)
+        shape, every = Shape(1, ticks, 2, 64), math.isqrt(ticks)
         given = problem("MinGRU", shape)
-        scans = {"sequential": False, "associative": True}
-        layers = {label: peers.ours(*given, parallel=parallel) for label, parallel in scans.items()}
+        layers = {
+            "sequential": peers.ours(*given, parallel=False),
+            "sequential, remat_every=k": peers.ours(*given, parallel=False, remat_every=every),
+            "associative": peers.ours(*given, parallel=True),
+            "associative, remat_every=k": peers.ours(*given, parallel=True, remat_every=every),
+            "one loop": peers.plain_scan(*given),
+        }
         contenders = {label: gradient_of(layer, base="sequential") for label, layer in layers.items()}
         what = {"section": "linear", "cell": "MinGRU", "shape": str(shape), "pass": GRADIENT}
-        yield from race(progress, what, contenders, config.rounds)
+        yield from race(progress, what, contenders, max(2, config.rounds // 3))
 
 
 SECTIONS = {"layers": layers, "sharded": sharded, "length": length, "linear": linear}
@@ -320,114 +320,6 @@ def environment() -> Row:
         "devices": len(jax.devices()),
         "cores": os.cpu_count(),
     }
-
-
-def find(rows: list[Row], **what: Any) -> list[Row]:
-    """The rows that have these values."""
-    return [row for row in rows if all(row.get(key) == value for key, value in what.items())]
-
-
-def tabulate(rows: list[Row]) -> list[dict[str, str]]:
-    """The measurements of one section, a line for each contender."""
-    passes = [label for label in (FORWARD, GRADIENT, COMPILE) if find(rows, **{"pass": label})]
-    lines = []
-    for shape, cell in dict.fromkeys((row["shape"], row["cell"]) for row in rows):
-        group = find(rows, shape=shape, cell=cell)
-        for name in dict.fromkeys(row["name"] for row in [*find(group, name="ours"), *group]):
-            own = {row["pass"]: row for row in find(group, name=name)}
-            wrong = "" if own.get("outputs", {}).get("agrees", True) else " (wrong)"
-            line = {"B,T,I,H": shape, "cell": cell, "layer": name + wrong}
-            for label in passes:
-                text = "{median_ms:.4g} ({p10_ms:.3g}–{p90_ms:.3g}), {ratio:.2f}x"
-                line[f"{label}: ms, ratio"] = text.format(**own[label]) if label in own else ""
-            facts = own.get(GRADIENT, {})
-            line["temp MB"] = f"{facts['temp_bytes'] / 1e6:.2f}" if "temp_bytes" in facts else ""
-            line["compile s"] = f"{facts['compile_seconds']:.2f}" if "compile_seconds" in facts else ""
-            lines.append(line)
-    return lines
-
-
-def summarise(rows: list[Row], cores: int) -> str:
-    """What a reader wants to know first, as one paragraph; what was not measured is left out."""
-
-    def mean(rows: list[Row]) -> float:
-        return math.exp(sum(math.log(row["ratio"]) for row in rows) / len(rows))
-
-    def span(rows: list[Row]) -> str:
-        low, high = (f"{pick(row['ratio'] for row in rows):.2f}" for pick in (min, max))
-        return low if low == high else f"{low} to {high}"
-
-    said = []
-    gradients = [row for row in find(rows, section="layers", **{"pass": GRADIENT}) if row["cell"] != "MinGRU"]
-    if linen := find(gradients, name="linen"):
-        pairs = [(find(gradients, name="ours", cell=r["cell"], shape=r["shape"])[0], r) for r in linen]
-        memory = max(ours["temp_bytes"] / peer["temp_bytes"] for ours, peer in pairs)
-        said.append(
-            f"Forward and gradient of one layer, float32, {cores} cores: flax.linen takes {mean(linen):.2f}"
-            f" times as long as rnncells (geometric mean over {len(linen)} pairs of cell and shape;"
-            f" {span(linen)}), and rnncells takes at most {memory:.2f} times its temporary memory"
-        )
-    if jax_peers := [row for row in gradients if row["name"] in peers.RECURRENT and row["name"] != "torch"]:
-        near = min(jax_peers, key=lambda row: row["ratio"])
-        where = f"{near['cell']}, B,T,I,H = {near['shape']}"
-        said.append(f"The nearest JAX library on any shape is {near['name']}, {near['ratio']:.2f}x ({where})")
-    for cell in ("LSTM", "GRU"):
-        if torch := find(gradients, name="torch", cell=cell):
-            said.append(f"PyTorch's {cell}: {mean(torch):.2f}x ({span(torch)})")
-    if apart := find(rows, section="sharded", name="linen on one device"):
-        said.append(f"Our batch spread over all cores, flax.linen on one device: {span(apart)}x")
-    if compiled := find(rows, section="length", name="linen"):
-        ticks = int(compiled[0]["shape"].split(",")[1])
-        said.append(
-            f"Compiling T = {ticks:,} takes {1 / compiled[0]['ratio']:.2f} times as long as flax.linen's"
-        )
-    for row in find(rows, section="length", **{"pass": GRADIENT}):
-        if row["name"] != row["base"]:
-            memory = row["temp_bytes"] / 1e6
-            ratio = f"{row['ratio']:.2f} times the time per tick of {row['base']}"
-            said.append(f"{row['name']}: {ratio}, and {memory:,.0f} MB of temporary memory")
-    if scans := find(rows, section="linear", name="associative"):
-        said.append(f"MinGRU by an associative scan takes {span(scans)} times as long as tick by tick")
-    return ". ".join(said) + ".\n"
-
-
-def draw(rows: list[Row], path: pathlib.Path) -> None:
-    """Forward+gradient of every peer over ours: bars up from 1 where ours is faster."""
-    rows = [row for row in find(rows, section="layers", **{"pass": GRADIENT}) if row["name"] in PEERS]
-    cells = list(dict.fromkeys(row["cell"] for row in rows))
-    if not cells:
-        return
-    figure, panels = plt.subplots(
-        len(cells), figsize=(9, 0.5 + 2.6 * len(cells)), layout="constrained", squeeze=False
-    )
-    for axes, cell in zip(panels.flat, cells, strict=True):
-        panel = find(rows, cell=cell)
-        shapes, names = (list(dict.fromkeys(row[key] for row in panel)) for key in ("shape", "name"))
-        width = 0.86 / len(names)
-        for i, name in enumerate(names):
-            bars = {shapes.index(row["shape"]): row["ratio"] for row in find(panel, name=name)}
-            left, ratios = (
-                np.array(list(bars)) + width * (i - (len(names) - 1) / 2),
-                np.array(list(bars.values())),
-            )
-            color = f"C{PEERS.index(name)}"
-            drawn = axes.bar(left, ratios - 1, 0.92 * width, bottom=1, label=name, color=color)
-            axes.bar_label(drawn, [f"{ratio:.2f}" for ratio in ratios], padding=2, fontsize=6)
-        axes.axhline(1, color="black", lw=1)
-        axes.set_yscale("log", base=2)
-        low, high = axes.get_ylim()
-        axes.set_ylim(min(low, 0.8), max(high * 1.1, 2))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_title(cell, loc="left")
-        axes.set(ylabel="time / our time", xticks=range(len(shapes)), xticklabels=shapes)
-        place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
-        axes.legend(frameon=False, ncols=len(names), fontsize="small", **place)
-        axes.spines[["top", "right", "bottom"]].set_visible(False)
-        axes.tick_params(axis="x", length=0)
-    axes.set_xlabel("B,T,I,H")
-    figure.suptitle("One layer, forward and gradient: above 1, rnncells is faster")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def main(config: Config) -> None:

@@ -7,7 +7,7 @@ import pathlib
 import re
 
 from experiments.train import markdown
-from rnncells import CELLS
+from rnncells import CELLS, WRAPPERS
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -17,16 +17,35 @@ def cells() -> str:
     """The registry as a table."""
     rows = []
     for name, cell in CELLS.items():
-        summary = (cell.__doc__ or "").split("\n\n")[0].replace("\n", " ")
         rows.append(
             {
                 "cell": f"`{name}`",
-                "what it is": re.sub(" +", " ", summary).rstrip("."),
+                "what it is": summary(cell),
                 "parallel in time": "yes" if cell.linear else "",
                 "source": cell.paper,
             }
         )
     return markdown(rows)
+
+
+def wrappers() -> str:
+    """The wrappers as a table."""
+    rows = []
+    for name, wrapper in WRAPPERS.items():
+        rows.append({"wrapper": f"`{name}`", "what it does": summary(wrapper), "source": source(wrapper)})
+    return markdown(rows)
+
+
+def summary(kind: type) -> str:
+    """The first sentence of a docstring."""
+    first = (kind.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+    return re.sub(" +", " ", first).rstrip(".:;")
+
+
+def source(kind: type) -> str:
+    """The paper that a docstring names first."""
+    found = re.search(r"Source: (.*?(?:arXiv\s+[\d.]+\d|doi\s+\S*\w))", kind.__doc__ or "", re.DOTALL)
+    return re.sub(r"\s+", " ", found.group(1)) if found else ""
 
 
 def adding() -> str:
@@ -41,7 +60,12 @@ def benchmark() -> str:
 
 def write(text: str) -> str:
     """The README with every block between `<!-- name -->` and `<!-- end -->` made anew."""
-    for name, make in {"cells": cells, "adding": adding, "benchmark": benchmark}.items():
+    for name, make in {
+        "cells": cells,
+        "wrappers": wrappers,
+        "adding": adding,
+        "benchmark": benchmark,
+    }.items():
         found = re.search(rf"<!-- {name}\b.*?-->\n(.*?)<!-- end -->", text, re.DOTALL)
         if found is None:
             raise ValueError(f"README.md: expected a block '<!-- {name} ... -->' to '<!-- end -->'.")

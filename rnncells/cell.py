@@ -20,7 +20,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeAlias, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, TypeAlias, dataclass_transform
 
 import chex
 import flax.struct
@@ -45,12 +45,23 @@ def static(*, default: Any = dataclasses.MISSING, check: Callable[[str, Any], An
     return flax.struct.field(pytree_node=False, default=default, metadata={"check": check})
 
 
-def number(*, default: Any, low: float | None = None, high: float | None = None) -> Any:
+def number(*, default: Any = dataclasses.MISSING, low: float | None = None, high: float | None = None) -> Any:
     """A numeric field: a leaf of the pytree, so it may be traced, swept and differentiated."""
     return flax.struct.field(default=default, metadata={"low": low, "high": high})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(static, number, flax.struct.field))
+def data(*, default: Any = None) -> Any:
+    """Arrays that travel with an object and are no hyperparameters: traced and differentiated as its
+    leaves, but not checked for being finite; such as the memory that a decoder attends to."""
+    return flax.struct.field(default=default, metadata={"data": True})
+
+
+def inner() -> Any:
+    """A field that holds another cell."""
+    return flax.struct.field(metadata={"check": lambda name, value: checks.cell(name, value, Cell)})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, number, data, inner, flax.struct.field))
 class Pytree:
     """A frozen dataclass that is a pytree: `static` fields in its type, numbers as its leaves.
 
@@ -60,7 +71,7 @@ class Pytree:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        flax.struct.dataclass(cls, eq=False)
+        flax.struct.dataclass(cls, eq=False, repr=False)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -78,16 +89,43 @@ class Pytree:
     def __hash__(self) -> int:
         return hash((type(self), *self._values()))
 
+    def __repr__(self) -> str:
+        """`LSTM(features=64)`: the fields that are not at their defaults."""
+        fields = zip(dataclasses.fields(self), self._values(), strict=True)  # type: ignore[arg-type]
+        own = [
+            f"{f.name}={checks.describe(v) if hasattr(v, 'dtype') else repr(v)}"
+            for f, v in fields
+            if not _equal(v, f.default)
+        ]
+        return f"{type(self).__name__}({', '.join(own)})"
+
 
 def _equal(a: Any, b: Any) -> bool:
     if a is b:
         return True
+    if a is None or b is None:
+        return False
     if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
         return False
     if isinstance(a, (jax.Array, np.ndarray)) or isinstance(b, (jax.Array, np.ndarray)):
         alike = jnp.shape(a) == jnp.shape(b) and jnp.result_type(a) == jnp.result_type(b)
         return alike and bool(np.array_equal(a, b))
     return bool(a == b)
+
+
+class Ticks(NamedTuple):
+    """A sequence as cells are given it: every leaf is [T, ...]; None is what a call does not use."""
+
+    x: Any
+    key: chex.PRNGKey | None = None
+    alive: jax.Array | None = None
+    """bool [T, *B]: False where the tick does not exist."""
+    resets: jax.Array | None = None
+    """bool [T, *B]: True where a segment begins, in the order of the input."""
+
+
+Scan: TypeAlias = Callable[["Cell", Weights, Carry, Carry, Ticks, bool], tuple[Carry, Any, Any]]
+"""(cell, weights, initial, carry, ticks, reverse) -> (carry, ys, carries): one cell over a sequence."""
 
 
 class Cell(Pytree, abc.ABC):
@@ -136,6 +174,17 @@ class Cell(Pytree, abc.ABC):
     def readout(self, weights: Weights, out: Any, drive: Drive) -> Any:
         """The output of a tick, from what `step` gave out and the drive."""
         return out
+
+    @property
+    def layered(self) -> bool:
+        """Whether `over` runs several cells, one after the other."""
+        return False
+
+    def over(
+        self, scan: Scan, weights: Weights, initial: Carry, carry: Carry, ticks: Ticks, reverse: bool
+    ) -> tuple[Carry, Any, Any]:
+        """The cell over a sequence: one scan, but for stacks, which scan layer by layer."""
+        return scan(self, weights, initial, carry, ticks, reverse)
 
     @property
     def output_size(self) -> int:

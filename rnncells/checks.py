@@ -32,10 +32,10 @@ def describe(tree: Any) -> str:
     return f"{tree!r} ({type(tree).__name__})"
 
 
-def cell(value: Any, kind: type) -> None:
+def cell(name: str, value: Any, kind: type) -> None:
     if not isinstance(value, kind):
         hint = "; make an instance, such as LSTM(features=64)" if isinstance(value, type) else ""
-        raise TypeError(f"cell: expected a rnncells cell, got {value!r}{hint}.")
+        raise TypeError(f"{name}: expected a rnncells cell, got {value!r}{hint}.")
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -82,20 +82,21 @@ def number(name: str, value: Any, low: float | None = None, high: float | None =
 def numbers(owner: Any) -> None:
     """The numeric fields of a dataclass, nested ones included, where they are concrete."""
     for field in dataclasses.fields(owner):
-        if not field.metadata.get("pytree_node", True):
+        if not field.metadata.get("pytree_node", True) or field.metadata.get("data"):
             continue
         name = f"{type(owner).__name__}.{field.name}"
         value = getattr(owner, field.name)
-        if dataclasses.is_dataclass(value):
-            numbers(value)
-        elif callable(value):
-            raise TypeError(
-                f"{name}: expected a pytree dataclass, such as the schemes of rnncells.initializers,"
-                f" got {describe(value)}."
-            )
-        else:
-            for leaf in jax.tree.leaves(value):
-                number(name, leaf, field.metadata.get("low"), field.metadata.get("high"))
+        for part in value if isinstance(value, tuple) else (value,):
+            if dataclasses.is_dataclass(part):
+                numbers(part)
+            elif callable(part):
+                raise TypeError(
+                    f"{name}: expected a pytree dataclass, such as the schemes of rnncells.initializers,"
+                    f" got {describe(part)}."
+                )
+            else:
+                for leaf in jax.tree.leaves(part):
+                    number(name, leaf, field.metadata.get("low"), field.metadata.get("high"))
 
 
 def key(value: Any) -> None:

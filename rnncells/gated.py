@@ -23,6 +23,8 @@ class GatedCell(Cell):
 
     keep: ClassVar[str] = ""
     write: ClassVar[str] = ""
+    emits: ClassVar[str] = ""
+    """The field of the state that is the output, and that the recurrent kernel alone reads, if any."""
 
     features: int = static(check=checks.positive_int)
     forget_bias: ForgetBias = number(default=0.0)

@@ -1,11 +1,13 @@
 """Recurrences that are linear in the state: their monoids, and the cells that use them.
 
 A tick of such a cell is a map of the state that composes: two ticks are again one element. With
-`combine` associative, all T states come out of an associative scan, in O(log T) parallel steps.
+`combine` associative, all T states come out of an associative scan, in O(log T) parallel steps; or,
+one after the other, out of the smallest of loops. `unroll` chooses (see `chunk_length`).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, NamedTuple, Protocol, final
 
 import chex
@@ -13,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from rnncells.cell import Carry, Cell, Weights
-from rnncells.dtypes import accumulator, dtype_of
+from rnncells.dtypes import accumulator, cast_like, dtype_of
+from rnncells.ops import select
 
 
 class Monoid(Protocol):
@@ -48,6 +51,14 @@ class Diagonal:
     def apply(self, element: DiagonalElement, state: jax.Array) -> jax.Array:
         return element.decay * state + element.update
 
+    def blend(self, element: DiagonalElement, rate: jax.Array) -> DiagonalElement:
+        """s -> rate * s + (1 - rate) * element(s)."""
+        return DiagonalElement(rate + (1 - rate) * element.decay, (1 - rate) * element.update)
+
+    def shift(self, element: DiagonalElement, by: jax.Array) -> DiagonalElement:
+        """s -> element(s) + by."""
+        return element._replace(update=element.update + by)
+
 
 class LogElement(NamedTuple):
     """s -> exp(log_decay) * s + exp(log_update), elementwise; both [..., H]."""
@@ -71,6 +82,11 @@ class LogSpace:
 
     def apply(self, element: LogElement, state: jax.Array) -> jax.Array:
         return jnp.exp(element.log_decay) * state + jnp.exp(element.log_update)
+
+    def blend(self, element: LogElement, rate: jax.Array) -> LogElement:
+        """s -> rate * s + (1 - rate) * element(s)."""
+        kept, new = jnp.log(rate), jnp.log1p(-rate)
+        return LogElement(jnp.logaddexp(kept, new + element.log_decay), new + element.log_update)
 
 
 class LinearDrive(NamedTuple):
@@ -105,3 +121,60 @@ class LinearCell(Cell):
 
     def readout(self, weights: Weights, out: Any, drive: LinearDrive) -> Any:
         return out.astype(dtype_of(weights))
+
+
+def sequential(
+    monoid: Monoid, elements: Any, carry: Carry, initial: Carry, fresh: jax.Array | None, reverse: bool
+) -> Carry:
+    """The states after every tick, one after the other; `fresh` is where the initial state comes back."""
+
+    def tick(state: Carry, now: tuple[Any, jax.Array | None]) -> tuple[Carry, Carry]:
+        element, start = now
+        if start is not None:
+            state = select(start, initial, state)
+        state = cast_like(monoid.apply(element, state), carry)
+        return state, state
+
+    return jax.lax.scan(tick, carry, (elements, fresh), reverse=reverse)[1]
+
+
+def associative(
+    monoid: Monoid, elements: Any, carry: Carry, initial: Carry, fresh: jax.Array | None, reverse: bool
+) -> Carry:
+    """The same, all at once: the elements up to each tick are combined into one, then applied."""
+    if fresh is None:
+        prefix = jax.lax.associative_scan(monoid.combine, elements, reverse=reverse)
+        return cast_like(jax.vmap(monoid.apply, (0, None))(prefix, carry), carry)
+
+    def combine(earlier: tuple[jax.Array, Any], later: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+        # Forget before combining: selecting afterwards would let NaN into the derivative.
+        kept = select(later[0], monoid.identity(earlier[1]), earlier[1])
+        return earlier[0] | later[0], monoid.combine(kept, later[1])
+
+    forgotten, prefix = jax.lax.associative_scan(combine, (fresh, elements), reverse=reverse)
+    start = jax.vmap(select, (0, None, None))(forgotten, initial, carry)
+    return cast_like(jax.vmap(monoid.apply)(prefix, start), carry)
+
+
+CACHE = 2**20
+"""Numbers in the elements of one chunk: what fits into the second-level cache of a CPU core, about."""
+
+
+def size(tree: Any) -> int:
+    """Numbers in all leaves together."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def chunk_length(length: int, element: Any) -> int | None:
+    """How many ticks a sequential scan should take at a time on a CPU, given the element of one tick.
+
+    Within a chunk the inputs are projected together and the loop is left with `apply`; the memory of
+    chunks is used again and stays in the cache. None where a tick is so wide that there is no gain.
+    """
+    fits = CACHE // max(size(element), 1)
+    if fits < 16:
+        return None
+    if 3 * length <= 4 * fits:
+        return length
+    even = [k for k in range(fits // 2, fits + 1) if length % k == 0]  # no shorter chunk at the end
+    return even[-1] if even else fits

@@ -16,7 +16,6 @@ Authors of cells need to know nothing of this: any product of a varying array [.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,12 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from rnncells.body import Node, Program, Values, Var, is_inexact, read, value
 from rnncells.linear_call import linear_call
 
-_ELEMENTWISE = {"add", "sub", "mul", "div"}
 Body = Callable[[Any, Any, Any], tuple[Any, Any]]
-Var = Any
-Values = Sequence[Any]
 
 
 def scan(body: Body, weights: Any, carry: Any, xs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
@@ -61,7 +58,7 @@ def scan(body: Body, weights: Any, carry: Any, xs: Any, *, reverse: bool = False
     closed = jax.make_jaxpr(flat_body)(*weights_flat, *carry_flat, *slices)
     if closed.effects:
         return jax.lax.scan(functools.partial(body, weights), carry, xs, reverse=reverse)
-    program = _read(closed.jaxpr, len(weights_flat), len(carry_flat))
+    program = read(closed.jaxpr, len(weights_flat), len(carry_flat))
     shared = program.before_the_loop([*closed.consts, *weights_flat])
     last, ys = _scan(program, reverse, shared, carry_flat, xs_flat)
     return carry_tree.unflatten(last), y_tree.unflatten(ys)
@@ -71,219 +68,8 @@ def _flatten(tree: Any) -> tuple[list[Any], Any]:
     return jax.tree.flatten(tree)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Node:
-    """z = sum of lhs @ kernel, plus terms that are shared by all ticks, plus terms that are not."""
-
-    out: Var
-    products: tuple[tuple[Var, Var], ...]
-    shared: tuple[Var, ...]
-    varying: tuple[Var, ...]
-    inside: frozenset[int]
-    """Ids of the equations that the node replaces."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Program:
-    """A body, read. Variables are those of its jaxpr."""
-
-    weights: tuple[Var, ...]
-    carry: tuple[Var, ...]
-    x: tuple[Var, ...]
-    outs: tuple[Var, ...]
-    early: tuple[Any, ...]
-    """Equations that depend on the weights alone."""
-    equations: tuple[Any, ...]
-    """The others."""
-    shared: tuple[Var, ...]
-    """Weights, and values made of them, that the loop reads."""
-    nodes: tuple[_Node, ...]
-    read: frozenset[Var]
-    """All variables that anything reads."""
-    template: Any
-    """The jaxpr that all this was read from."""
-
-    def evaluate(self, equations: Sequence[Any], env: dict[Var, Any]) -> None:
-        """Runs equations in an environment, which gains their results."""
-        made = dict.fromkeys(v for eqn in equations for v in eqn.outvars if v in self.read)
-        needed = dict.fromkeys(v for eqn in equations for v in _variables(eqn.invars) if v not in made)
-        part = self.template.replace(
-            constvars=[], invars=list(needed), outvars=list(made), eqns=list(equations)
-        )
-        results = core.jaxpr_as_fun(core.ClosedJaxpr(part, []))(*(env[v] for v in needed))
-        env.update(zip(made, results, strict=True))
-
-    @functools.cached_property
-    def rest(self) -> tuple[Any, ...]:
-        """Equations that no node replaces."""
-        inside = frozenset().union(*(node.inside for node in self.nodes))
-        return tuple(eqn for eqn in self.equations if id(eqn) not in inside)
-
-    @functools.cached_property
-    def replayed(self) -> frozenset[Var]:
-        """Variables that the backward loop reads when it replays the rest of a tick."""
-        read = {v for eqn in self.rest for v in _variables(eqn.invars)} | set(_variables(self.outs))
-        return frozenset(read | {v for node in self.nodes for v in node.varying})
-
-    @functools.cached_property
-    def left_sides(self) -> tuple[Var, ...]:
-        """What kernels are multiplied with, each once."""
-        return tuple(dict.fromkeys(lhs for node in self.nodes for lhs, _ in node.products))
-
-    def cheap(self, node: _Node) -> bool:
-        """Whether a node is recomputed in the backward loop, not kept: wide ones of narrow inputs."""
-        width = sum(lhs.aval.shape[-1] for lhs, _ in node.products)
-        only_inputs = not node.varying and all(lhs in self.x for lhs, _ in node.products)
-        return only_inputs and 8 * width <= node.out.aval.shape[-1] and node.out.aval.size >= 4096
-
-    def before_the_loop(self, weights: Values) -> list[Any]:
-        env = dict(zip(self.weights, weights, strict=True))
-        self.evaluate(self.early, env)
-        return [env[v] if _is_key(v) else jnp.broadcast_to(env[v], self.width(v)) for v in self.shared]
-
-    def width(self, v: Var) -> tuple[int, ...]:
-        """The shape in which the loop holds a shared value: where it only meets wider arrays, theirs.
-
-        Its gradient is then summed over the batch once, after the loop, not at every tick: for
-        vectors such as peepholes, and where the batch is sharded and each sum would be a message.
-        """
-        meets = [eqn for eqn in self.equations if v in _variables(eqn.invars)]
-        shapes = {eqn.outvars[0].aval.shape for eqn in meets}
-        plain = v in self.replayed and all(eqn.primitive.name in _ELEMENTWISE for eqn in meets)
-        in_nodes = {term for node in self.nodes for term in _variables(node.shared)}
-        if plain and len(shapes) == 1 and v not in in_nodes and v not in self.outs and _is_inexact(v.aval):
-            return shapes.pop()
-        return v.aval.shape
-
-    @functools.cached_property
-    def of_inputs(self) -> tuple[tuple[Any, ...], tuple[Var, ...]]:
-        """Equations that do not depend on the carry, and those of their results that the others read."""
-        known, equations = {*self.shared, *self.x}, []
-        for eqn in self.equations:
-            if all(v in known for v in _variables(eqn.invars)):
-                equations.append(eqn)
-                known.update(eqn.outvars)
-        ids = {id(eqn) for eqn in equations}
-        later = [v for eqn in self.equations if id(eqn) not in ids for v in _variables(eqn.invars)]
-        read = dict.fromkeys((*later, *(node.out for node in self.nodes), *_variables(self.outs)))
-        made = {v for eqn in equations for v in eqn.outvars}
-        return tuple(equations), tuple(v for v in read if v in made)
-
-    def loop(
-        self, shared: Values, carry: Values, xs: Values, kept: Sequence[Var], reverse: bool, hoist: bool
-    ) -> tuple[list[Any], list[Any], list[Any]]:
-        """The last carry, the outputs, and the values in every tick of the variables to be kept.
-
-        With `hoist` everything that depends on the input alone is computed for all ticks at once,
-        before the loop: better where a tick costs a kernel launch. On CPU the slices of what was
-        computed before would be fused into the activations, which then no longer vectorise.
-        """
-        equations, boundary = self.of_inputs if hoist else ((), ())
-        ids = {id(eqn) for eqn in equations}
-        rest = [eqn for eqn in self.equations if id(eqn) not in ids]
-
-        def inputs(*x: Any) -> list[Any]:
-            env = dict(zip((*self.shared, *self.x), (*shared, *x), strict=True))
-            self.evaluate(equations, env)
-            return [env[v] for v in boundary]
-
-        def tick(carry: Values, slices: Any) -> tuple[Any, Any]:
-            x, ready = slices
-            env = dict(zip((*self.shared, *self.carry, *self.x), (*shared, *carry, *x), strict=True))
-            env.update(zip(boundary, ready, strict=True))
-            self.evaluate(rest, env)
-            outs = [_value(v, env) for v in self.outs]
-            return outs[: len(carry)], (outs[len(carry) :], [env[v] for v in kept])
-
-        ready = jax.vmap(inputs)(*xs) if hoist else []
-        last, (ys, stacks) = jax.lax.scan(tick, list(carry), (list(xs), ready), reverse=reverse)
-        return last, ys, stacks
-
-
-def _read(jaxpr: Any, weights: int, carry: int) -> _Program:
-    weight_vars = (*jaxpr.constvars, *jaxpr.invars[:weights])
-    known = set(weight_vars)
-    early, equations = [], []
-    for eqn in jaxpr.eqns:
-        if all(v in known for v in _variables(eqn.invars)):
-            early.append(eqn)
-            known.update(eqn.outvars)
-        else:
-            equations.append(eqn)
-    uses: dict[Var, int] = {}
-    for v in (*(v for eqn in equations for v in _variables(eqn.invars)), *_variables(jaxpr.outvars)):
-        uses[v] = uses.get(v, 0) + 1
-    return _Program(
-        weights=weight_vars,
-        carry=tuple(jaxpr.invars[weights : weights + carry]),
-        x=tuple(jaxpr.invars[weights + carry :]),
-        outs=tuple(jaxpr.outvars),
-        early=tuple(early),
-        equations=tuple(equations),
-        shared=tuple(v for v in uses if v in known),
-        nodes=_nodes(equations, known, uses),
-        read=frozenset(v for eqn in jaxpr.eqns for v in _variables(eqn.invars))
-        | frozenset(_variables(jaxpr.outvars)),
-        template=jaxpr,
-    )
-
-
-def _nodes(equations: list[Any], known: set[Var], uses: dict[Var, int]) -> tuple[_Node, ...]:
-    """Products with shared kernels, each with the sum that it is a term of."""
-    maker = {v: eqn for eqn in equations for v in eqn.outvars}
-    product = {eqn.outvars[0] for eqn in equations if _is_product(eqn, known)}
-    holds = set(product)  # sums with a product somewhere inside
-    inner: set[Var] = set()  # parts of a larger sum, read nowhere else
-    for eqn in equations:
-        shape = eqn.outvars[0].aval.shape
-        parts = {v for v in _variables(eqn.invars) if v in holds and uses[v] == 1 and v.aval.shape == shape}
-        if eqn.primitive.name == "add" and parts:
-            holds.add(eqn.outvars[0])
-            inner |= parts
-
-    def gather(v: Var, node: dict[str, list[Any]], top: bool) -> None:
-        if isinstance(v, core.Literal) or v in known:
-            node["shared"].append(v)
-        elif v not in holds or not (top or v in inner):
-            node["varying"].append(v)
-        else:
-            node["inside"].append(id(maker[v]))
-            if v in product:
-                node["products"].append(tuple(maker[v].invars))
-            else:
-                for part in maker[v].invars:
-                    gather(part, node, False)
-
-    nodes = []
-    for v in [v for eqn in equations for v in eqn.outvars if v in holds and v not in inner]:
-        node: dict[str, list[Any]] = {"products": [], "shared": [], "varying": [], "inside": []}
-        gather(v, node, True)
-        nodes.append(
-            _Node(
-                v,
-                tuple(node["products"]),
-                tuple(node["shared"]),
-                tuple(node["varying"]),
-                frozenset(node["inside"]),
-            )
-        )
-    return tuple(nodes)
-
-
-def _is_product(eqn: Any, known: set[Var]) -> bool:
-    """[..., K] @ kernel [K, N], of one inexact dtype."""
-    if eqn.primitive.name != "dot_general":
-        return False
-    lhs, kernel = eqn.invars
-    if isinstance(lhs, core.Literal) or lhs in known or kernel not in known:
-        return False
-    plain = eqn.params["dimension_numbers"] == (((lhs.aval.ndim - 1,), (0,)), ((), ()))
-    dtypes = {lhs.aval.dtype, kernel.aval.dtype, eqn.outvars[0].aval.dtype}
-    return plain and kernel.aval.ndim == 2 and len(dtypes) == 1 and _is_inexact(lhs.aval)
-
-
 def _scan(
-    program: _Program, reverse: bool, shared: Values, carry: Values, xs: Values
+    program: Program, reverse: bool, shared: Values, carry: Values, xs: Values
 ) -> tuple[list[Any], list[Any]]:
     count = len(carry)
 
@@ -307,8 +93,8 @@ def _scan(
         shared, carry, xs = primals
         last, ys, stacks = loop(shared, carry, xs, kept)
         real, other, merge = _by_kind(primals)
-        directions = [t for p, t in zip(_leaves(primals), _leaves(tangents), strict=True) if _is_inexact(p)]
-        real_out = [_is_inexact(out) for out in (*last, *ys)]
+        directions = [t for p, t in zip(_leaves(primals), _leaves(tangents), strict=True) if is_inexact(p)]
+        real_out = [is_inexact(out) for out in (*last, *ys)]
 
         def forward(residuals: Any, directions: Values) -> list[Any]:
             _, real, other = residuals
@@ -316,7 +102,7 @@ def _scan(
             def outputs(*real: Any) -> list[Any]:
                 shared, carry, xs = merge(real, other)
                 out = loop(shared, carry, xs, ())
-                return [leaf for leaf in (*out[0], *out[1]) if _is_inexact(leaf)]
+                return [leaf for leaf in (*out[0], *out[1]) if is_inexact(leaf)]
 
             return jax.jvp(outputs, tuple(real), tuple(directions))[1]
 
@@ -337,7 +123,7 @@ def _scan(
 
 
 def _backward(
-    program: _Program,
+    program: Program,
     reverse: bool,
     saved: dict[Var, Any],
     shared: Values,
@@ -349,13 +135,13 @@ def _backward(
     length = xs[0].shape[0]
     names = dict(zip((*program.shared, *program.x), (*shared, *xs), strict=True))
     carry_out, y_out = program.outs[: len(carry)], program.outs[len(carry) :]
-    real_carry = [v for v in program.carry if _is_inexact(v.aval)]
+    real_carry = [v for v in program.carry if is_inexact(v.aval)]
     d_carry = dict(zip(real_carry, cotangents[: len(real_carry)], strict=True))
     dys = cotangents[len(real_carry) :]
-    wanted = [v for v in (*carry_out, *y_out) if _is_inexact(v.aval)]
+    wanted = [v for v in (*carry_out, *y_out) if is_inexact(v.aval)]
 
-    in_loop = [v for v in program.shared if v in program.replayed and _is_inexact(v.aval)]
-    x_in_loop = [v for v in program.x if v in program.replayed and _is_inexact(v.aval)]
+    in_loop = [v for v in program.shared if v in program.replayed and is_inexact(v.aval)]
+    x_in_loop = [v for v in program.x if v in program.replayed and is_inexact(v.aval)]
     cheap = [node for node in program.nodes if program.cheap(node)]
     kept = [node for node in program.nodes if not program.cheap(node)]
     nodes = [*kept, *cheap]
@@ -379,7 +165,7 @@ def _backward(
             local |= {v: value for v, value in zip(real_carry, state, strict=True) if value is not None}
             known = {node.out: (node, z) for node, z in zip(nodes, zs, strict=True)}
             _replay(program, local, known)
-            return [_value(v, local) for v in wanted], [local[v] for v in emitted]
+            return [value(v, local) for v in wanted], [local[v] for v in emitted]
 
         state_values = [env.get(v) for v in real_carry]
         _, pull, left = jax.vjp(
@@ -422,14 +208,14 @@ def _backward(
             if not isinstance(v, core.Literal):
                 add(v, _unbroadcast(dz.sum(0), v.aval.shape))
     return [
-        total[v] if v in total else jnp.zeros_like(names[v]) for v in program.shared if _is_inexact(v.aval)
+        total[v] if v in total else jnp.zeros_like(names[v]) for v in program.shared if is_inexact(v.aval)
     ] + [
         *d_first,
-        *(total[v] if v in total else jnp.zeros_like(names[v]) for v in program.x if _is_inexact(v.aval)),
+        *(total[v] if v in total else jnp.zeros_like(names[v]) for v in program.x if is_inexact(v.aval)),
     ]
 
 
-def _replay(program: _Program, env: dict[Var, Any], known: dict[Var, tuple[_Node, Any]]) -> None:
+def _replay(program: Program, env: dict[Var, Any], known: dict[Var, tuple[Node, Any]]) -> None:
     """A tick whose nodes are known: every other equation is evaluated."""
     inside = {identity for node in program.nodes for identity in node.inside}
     pending: list[Any] = []
@@ -486,25 +272,9 @@ def _unbroadcast(cotangent: Any, shape: tuple[int, ...]) -> Any:
     return cotangent.sum(axes, keepdims=bool(shape)) if axes != () else cotangent
 
 
-def _node_value(node: _Node, env: dict[Var, Any]) -> Any:
+def _node_value(node: Node, env: dict[Var, Any]) -> Any:
     terms = [env[lhs] @ env[kernel] for lhs, kernel in node.products]
-    return sum([*terms[1:], *(_value(v, env) for v in node.shared)], terms[0])
-
-
-def _value(v: Var, env: dict[Var, Any]) -> Any:
-    return v.val if isinstance(v, core.Literal) else env[v]
-
-
-def _variables(atoms: Sequence[Any]) -> list[Var]:
-    return [v for v in atoms if not isinstance(v, core.Literal)]
-
-
-def _is_key(value: Any) -> bool:
-    return jnp.issubdtype(value.aval.dtype, jax.dtypes.prng_key)
-
-
-def _is_inexact(value: Any) -> bool:
-    return jnp.issubdtype(value.dtype, jnp.inexact)
+    return sum([*terms[1:], *(value(v, env) for v in node.shared)], terms[0])
 
 
 def _leaves(tree: Any) -> list[Any]:
@@ -519,7 +289,7 @@ def _by_kind(primals: Any) -> Any:
     """The inexact leaves, the others, and the function that puts them back together."""
     leaves = _leaves(primals)
     sizes = [len(part) for part in primals]
-    kinds = [_is_inexact(leaf) for leaf in leaves]
+    kinds = [is_inexact(leaf) for leaf in leaves]
 
     def merge(real: Values, other: Values) -> list[list[Any]]:
         real_parts, other_parts = iter(real), iter(other)

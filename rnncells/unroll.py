@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from rnncells import checks, recurrence
-from rnncells.cell import Carry, Cell, Params
+from rnncells import checks, linear_scan, recurrence
+from rnncells.cell import Carry, Cell, Params, Ticks
 from rnncells.dtypes import cast_like, promote
+from rnncells.ops import select
 
 
 def unroll(
@@ -51,7 +52,7 @@ def unroll(
             aligned with xs.
         key: a PRNG key for cells that draw noise: tick t (counted in xs) uses `fold_in(key, t)`.
         parallel: for linear cells: False scans tick by tick, True uses an associative scan, None the
-            first on CPU and the second elsewhere.
+            first on CPU and the second elsewhere. In a stack, for each layer.
         remat_every: k: keep every k-th carry and recompute the rest in the backward pass; memory
             O(T / k + k) instead of O(T). T need not divide.
         truncate_every: k: no gradient crosses from tick k - 1 to tick k, nor at 2k, 3k, ... of xs.
@@ -65,7 +66,7 @@ def unroll(
     Raises:
         TypeError, ValueError: at trace time, for an argument of the wrong kind, shape or value.
     """
-    checks.cell(cell, Cell)
+    checks.cell("cell", cell, Cell)
     checks.numbers(cell)
     checks.boolean("reverse", reverse)
     checks.boolean("return_carries", return_carries)
@@ -75,11 +76,8 @@ def unroll(
             checks.positive_int(name, every)
     if parallel is not None:
         checks.boolean("parallel", parallel)
-    if parallel and not cell.linear:
-        raise ValueError(
-            f"parallel: expected a linear cell, got {cell}, whose state does not enter linearly;"
-            " leave parallel at None to scan tick by tick."
-        )
+    if parallel and not cell.linear and not cell.layered:
+        raise _not_linear(cell)
     length, batch_shape = checks.sequence(xs, cell.input_ndim)
     if cell.input_ndim == 1 and hasattr(xs, "shape"):
         size = xs.shape[-1]
@@ -113,18 +111,7 @@ def unroll(
     )
 
 
-class Ticks(NamedTuple):
-    """What each tick is given: every leaf is [T, ...]; None is what the call does not use."""
-
-    x: Any
-    key: chex.PRNGKey | None = None
-    alive: jax.Array | None = None
-    """bool [T, *B]: False where the tick does not exist."""
-    fresh: jax.Array | None = None
-    """bool [T, *B]: True where the initial carry replaces the state; only where the tick exists."""
-
-
-Scan = Callable[[Carry, Ticks], tuple[Carry, Any]]
+Loop = Callable[[Carry, Ticks], tuple[Carry, Any]]
 
 
 @functools.partial(
@@ -160,28 +147,62 @@ def _unroll(
     initial = cell.initial_carry(params, batch_shape)
     weights = cell.prepare(params, key, batch_shape)
     alive = _alive(length, lengths, mask)
-    fresh = None if resets is None else _fresh(resets, alive, reverse)
+    if resets is not None and alive is not None:
+        resets = resets & alive
     if alive is not None:  # before anything reads the input: a derivative must not see it either
         xs = select(alive, xs, jax.tree.map(jnp.zeros_like, xs))
     keys = None if key is None else jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(length))
 
-    def sequential(carry: Carry, ticks: Ticks) -> tuple[Carry, Any]:
-        return _sequential(cell, weights, initial, carry, ticks, reverse, return_carries)
+    def scan(
+        cell: Cell, weights: Any, initial: Carry, carry: Carry, ticks: Ticks, reverse: bool
+    ) -> tuple[Carry, Any, Any]:
+        if ticks.resets is not None:
+            ticks = ticks._replace(resets=_fresh(ticks.resets, ticks.alive, reverse))
+        loop = _loop(cell, weights, initial, reverse, parallel, return_carries)
+        if remat_every is not None:
+            loop = _in_chunks(jax.checkpoint(loop), remat_every, reverse)
+        if truncate_every is not None:
+            loop = _in_chunks(loop, truncate_every, reverse, between=jax.lax.stop_gradient)
+        carry, (ys, carries) = loop(carry, ticks)
+        return carry, ys, carries
 
-    def associative(carry: Carry, ticks: Ticks) -> tuple[Carry, Any]:
-        return _associative(cell, weights, initial, carry, ticks, reverse, return_carries)
+    start = initial if carry is None else carry
+    last, ys, carries = cell.over(scan, weights, initial, start, Ticks(xs, keys, alive, resets), reverse)
+    return last, (ys, carries) if return_carries else ys
 
-    def by_platform(carry: Carry, ticks: Ticks) -> tuple[Carry, Any]:
-        return jax.lax.platform_dependent(carry, ticks, cpu=sequential, default=associative)
 
-    scan: Scan = sequential
-    if cell.linear and length > 0 and parallel is not False:
-        scan = associative if parallel else by_platform
-    if remat_every is not None:
-        scan = _in_chunks(jax.checkpoint(scan), remat_every, reverse)
-    if truncate_every is not None:
-        scan = _in_chunks(scan, truncate_every, reverse, between=jax.lax.stop_gradient)
-    return scan(initial if carry is None else carry, Ticks(xs, keys, alive, fresh))
+def _loop(
+    cell: Any, weights: Any, initial: Carry, reverse: bool, parallel: bool | None, return_carries: bool
+) -> Loop:
+    """One cell over ticks; `resets` there are in the order read: the initial carry replaces the state.
+    Returns the carry and (ys, carries or None)."""
+
+    def by(how: Callable[..., tuple[Carry, Any]]) -> Loop:
+        return lambda carry, ticks: how(
+            cell, weights, initial, carry, ticks, reverse=reverse, return_carries=return_carries
+        )
+
+    if parallel and not cell.linear:
+        raise _not_linear(cell)
+    if not cell.linear:
+        return by(_sequential)
+    in_turn, at_once = by(_one_by_one), by(functools.partial(_linear, linear_scan.associative))
+
+    def loop(carry: Carry, ticks: Ticks) -> tuple[Carry, Any]:
+        if jax.tree.leaves(ticks.x)[0].shape[0] == 0:
+            return by(_sequential)(carry, ticks)
+        if parallel is None:
+            return jax.lax.platform_dependent(carry, ticks, cpu=in_turn, default=at_once)
+        return at_once(carry, ticks) if parallel else in_turn(carry, ticks)
+
+    return loop
+
+
+def _not_linear(cell: Cell) -> ValueError:
+    return ValueError(
+        f"parallel: expected a linear cell, got {cell}, whose state does not enter linearly;"
+        " leave parallel at None to scan tick by tick."
+    )
 
 
 def _sequential(
@@ -201,20 +222,56 @@ def _sequential(
         before = carry
         if tick.alive is not None:  # the step of a dead tick is discarded, but must be harmless
             before = select(tick.alive, before, initial)
-        if tick.fresh is not None:
-            before = select(tick.fresh, initial, before)
+        if tick.resets is not None:
+            before = select(tick.resets, initial, before)
         after, out = cell.step(weights, before, drive)
         after = cast_like(after, carry)
         y = cell.readout(weights, out, drive)
         if tick.alive is not None:
             after = select(tick.alive, after, carry)
             y = select(tick.alive, y, jax.tree.map(jnp.zeros_like, y))
-        return after, (y, after) if return_carries else y
+        return after, (y, after if return_carries else None)
 
     return recurrence.scan(body, (weights, initial), carry, ticks, reverse=reverse)
 
 
-def _associative(
+def _one_by_one(
+    cell: Any, weights: Any, initial: Carry, carry: Carry, ticks: Ticks, reverse: bool, return_carries: bool
+) -> tuple[Carry, Any]:
+    """A linear cell tick by tick, in chunks that only save time. Measured in docs/performance.md."""
+    first = jax.tree.map(lambda leaf: leaf[0], ticks)
+    element = jax.eval_shape(cell.project, weights, first.x, first.key).element
+    length = jax.tree.leaves(ticks.x)[0].shape[0]
+    every = linear_scan.chunk_length(length, element)
+    if every is None:
+        return _sequential(cell, weights, initial, carry, ticks, reverse, return_carries)
+    narrow = 8 * linear_scan.size(first.x) <= linear_scan.size(element)
+
+    def in_one_loop(*given: Any) -> tuple[Carry, Any]:
+        cell, weights, initial, carry, ticks = given
+        return _sequential(cell, weights, initial, carry, ticks, reverse, return_carries)
+
+    def chunked(*given: Any) -> tuple[Carry, Any]:
+        cell, weights, initial, carry, ticks = given
+
+        def whole(carry: Carry, ticks: Ticks) -> tuple[Carry, Any]:
+            step = linear_scan.sequential
+            return _linear(step, cell, weights, initial, carry, ticks, reverse, return_carries)
+
+        if every >= length:
+            return whole(carry, ticks)
+        policy = None if narrow else jax.checkpoint_policies.dots_saveable
+        return _in_chunks(jax.checkpoint(whole, policy=policy), every, reverse)(carry, ticks)
+
+    if not narrow:
+        return chunked(cell, weights, initial, carry, ticks)
+    run = jax.custom_jvp(in_one_loop)  # where nothing is kept for a backward pass, this is faster
+    run.defjvp(lambda primals, tangents: jax.jvp(chunked, primals, tangents))
+    return run(cell, weights, initial, carry, ticks)
+
+
+def _linear(
+    states_of: Callable[..., Carry],
     cell: Any,  # a LinearCell, or a wrapper that is linear because its cell is
     weights: Any,
     initial: Carry,
@@ -223,37 +280,23 @@ def _associative(
     reverse: bool,
     return_carries: bool,
 ) -> tuple[Carry, Any]:
-    """All ticks at once: the elements up to each tick are combined into one, then applied."""
-    monoid = cell.monoid
+    """All ticks projected at once, then their states, then all outputs at once."""
     project = jax.vmap(cell.project, (None, 0, None if ticks.key is None else 0))
     drive = project(weights, ticks.x, ticks.key)
-    element = drive.element
+    elements = drive.element
     if ticks.alive is not None:
-        element = select(ticks.alive, element, monoid.identity(element))
-    if ticks.fresh is None:
-        prefix = jax.lax.associative_scan(monoid.combine, element, reverse=reverse)
-        states = jax.vmap(monoid.apply, (0, None))(prefix, carry)
-    else:
-
-        def combine(earlier: tuple[jax.Array, Any], later: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-            # Forget before combining: selecting afterwards would let NaN into the derivative.
-            kept = select(later[0], monoid.identity(earlier[1]), earlier[1])
-            return earlier[0] | later[0], monoid.combine(kept, later[1])
-
-        forgotten, prefix = jax.lax.associative_scan(combine, (ticks.fresh, element), reverse=reverse)
-        start = jax.vmap(select, (0, None, None))(forgotten, initial, carry)
-        states = jax.vmap(monoid.apply)(prefix, start)
-    states = cast_like(states, carry)
+        elements = select(ticks.alive, elements, cell.monoid.identity(elements))
+    states = states_of(cell.monoid, elements, carry, initial, ticks.resets, reverse)
     ys = jax.vmap(cell.readout, (None, 0, 0))(weights, states, drive)
     if ticks.alive is not None:
         ys = select(ticks.alive, ys, jax.tree.map(jnp.zeros_like, ys))
     last = jax.tree.map(lambda leaf: leaf[0 if reverse else -1], states)
-    return last, (ys, states) if return_carries else ys
+    return last, (ys, states if return_carries else None)
 
 
 def _in_chunks(
-    scan: Scan, every: int, reverse: bool, between: Callable[[Carry], Carry] | None = None
-) -> Scan:
+    scan: Loop, every: int, reverse: bool, between: Callable[[Carry], Carry] | None = None
+) -> Loop:
     """`scan` over chunks of `every` ticks, one after the other; `between` is applied to the carry
     that one chunk hands to the next."""
 
@@ -296,8 +339,6 @@ def _alive(length: int, lengths: jax.Array | None, mask: jax.Array | None) -> ja
 def _fresh(resets: jax.Array, alive: jax.Array | None, reverse: bool) -> jax.Array:
     """Where the state starts anew. Read backwards, a segment ends with its first tick, so the
     tick read after it starts anew: the one before it in input order, dead ones passed over."""
-    if alive is not None:
-        resets = resets & alive
     if not reverse:
         return resets
     length = resets.shape[0]
@@ -310,12 +351,3 @@ def _fresh(resets: jax.Array, alive: jax.Array | None, reverse: bool) -> jax.Arr
     padded = jnp.concatenate([resets, jnp.zeros_like(resets[:1])])
     fresh = jnp.take_along_axis(padded, read_before, axis=0)
     return fresh if alive is None else fresh & alive
-
-
-def select(flags: jax.Array, where: Any, otherwise: Any) -> Any:
-    """Per leaf `flags ? where : otherwise`; flags [*L] choose among leaves [*L, ...]."""
-
-    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.where(flags.reshape(flags.shape + (1,) * (a.ndim - flags.ndim)), a, b)
-
-    return cast(Any, jax.tree.map(choose, where, otherwise))

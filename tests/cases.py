@@ -1,10 +1,24 @@
-"""The cells that the laws run over: the registry, and each cell with each of its flags flipped."""
+"""The cells that the laws run over: the registry, each cell with each of its flags flipped, every wrapper
+around a cell of every family, and stacks."""
 
 import dataclasses
 
 import jax
 
-from rnncells import CELLS, Cell
+from rnncells import (
+    CELLS,
+    GRU,
+    LSTM,
+    WRAPPERS,
+    Cell,
+    LearnedCarry,
+    MinGRU,
+    MinLSTM,
+    Residual,
+    Stack,
+    VariationalDropout,
+    Zoneout,
+)
 
 INPUT, FEATURES = 3, 4
 
@@ -47,3 +61,39 @@ def random_like(tree, seed: int = 1):
         structure,
         [jax.random.normal(k, leaf.shape, leaf.dtype) for leaf, k in zip(leaves, keys, strict=True)],
     )
+
+
+def _wrapped() -> tuple[dict[str, Cell], list[tuple[type[Cell], Cell]]]:
+    """Every wrapper around the first cell of every family, as wide as its input; and what was refused."""
+    families = {kind.__module__: kind for kind in reversed(CELLS.values())}
+    settings = {"rate": 0.3, "stddev": 0.2, "rank": 2, "size": 2}
+    made, refused = {}, []
+    for name, wrapper in WRAPPERS.items():
+        fields = [f.name for f in dataclasses.fields(wrapper)]
+        own = {field: settings[field] for field in fields if field in settings}
+        variants = [own]
+        variants += [{"input_rate": 0.3}] if "input_rate" in fields else []
+        variants += [own | {"recurrent": False}] if "recurrent" in fields else []
+        for kind in reversed(families.values()):
+            cell = kind(INPUT)
+            for variant in variants:
+                candidate = wrapper(cell, **variant)
+                try:
+                    candidate.init(jax.random.key(0), INPUT)
+                except ValueError:
+                    refused.append((wrapper, cell))
+                    continue
+                extra = ",".join(f"{k}={v}" for k, v in variant.items() if variant is not own)
+                made[f"{name}({kind.__name__}{',' * bool(extra)}{extra})"] = candidate
+    return made, refused
+
+
+WRAPPED, REFUSED = _wrapped()
+first, second, third = (kind(INPUT) for kind in (LSTM, MinGRU, GRU))
+STACKS: dict[str, Cell] = {
+    "Stack": Stack([first, Zoneout(third, rate=0.3)]),
+    "Stack,skip": Stack([first, second], skip=True),
+    "Stack,linear": Stack([second, Residual(MinLSTM(INPUT, log_space=True))]),
+    "Residual(Stack)": Residual(Stack([second, LearnedCarry(third)])),
+    "VariationalDropout(Stack)": VariationalDropout(Stack([second, first]), input_rate=0.3),
+}

@@ -70,6 +70,35 @@ def coupled_lstm(cell, params, state, x):
     return (c, h), h
 
 
+def normalised(v, scale, epsilon):
+    """Over the last axis, by loops over nothing: mean, variance, scale."""
+    mean = v.mean(-1, keepdims=True)
+    variance = ((v - mean) ** 2).mean(-1, keepdims=True)
+    return scale * (v - mean) / np.sqrt(variance + epsilon)
+
+
+def layer_norm_lstm(cell, params, state, x):
+    c, h = state
+    total = normalised(x @ params["kernel"], params["kernel_scale"], 1e-5)
+    total = total + normalised(h @ params["recurrent_kernel"], params["recurrent_scale"], 1e-5)
+    i, f, g, o = np.split(total + params["bias"], 4, -1)
+    c = s(f) * c + s(i) * np.tanh(g)
+    h = s(o) * np.tanh(normalised(c, params["cell_scale"], 1e-5) + params["cell_bias"])
+    return (c, h), h
+
+
+def layer_norm_gru(cell, params, h, x):
+    (wr, wz, wn), (ur, uz, un), (br, bz, bn) = gates(cell, params, ("r", "z", "n"))
+    a, b = (np.split(params[name], 3) for name in ("kernel_scale", "recurrent_scale"))
+    both = normalised(np.concatenate([x @ wr, x @ wz], -1), np.concatenate(a[:2]), 1e-5)
+    both = both + normalised(np.concatenate([h @ ur, h @ uz], -1), np.concatenate(b[:2]), 1e-5)
+    r, z = np.split(s(both + np.concatenate([br, bz])), 2, -1)
+    n = normalised(h @ un, b[2], 1e-5) + params["recurrent_bias"]
+    n = np.tanh(normalised(x @ wn, a[2], 1e-5) + bn + r * n)
+    h = (1 - z) * n + z * h
+    return h, h
+
+
 def gru(cell, params, h, x):
     (wr, wz, wn), (ur, uz, un), (br, bz, bn) = gates(cell, params, ("r", "z", "n"))
     r = s(x @ wr + h @ ur + br)
@@ -138,8 +167,10 @@ REFERENCES = {
     "LSTM": lstm,
     "PeepholeLSTM": peephole_lstm,
     "CoupledLSTM": coupled_lstm,
+    "LayerNormLSTM": layer_norm_lstm,
     "GRU": gru,
     "OutputGatedGRU": output_gated_gru,
+    "LayerNormGRU": layer_norm_gru,
     "MGU": mgu,
     "MinGRU": min_gru,
     "MinLSTM": min_lstm,

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import benchmark, peers
+from experiments import benchmark, peers, report
 
 
 @pytest.fixture(autouse=True)
@@ -38,13 +38,13 @@ def test_a_run_leaves_its_folder(run):
     files, shown = run(peers=("linen", "nnx"), sections=("layers", "linear"), linear_ticks=(5, 9))
     assert set(files) == {"results.jsonl", "table.md", "summary.md", "benchmark.png"}
     rows = lines_of(files)
-    checked = benchmark.find(rows, **{"pass": "outputs"})
+    checked = report.find(rows, **{"pass": "outputs"})
     assert {(row["cell"], row["name"]) for row in checked} == {
         (cell, peer) for cell in ("LSTM", "GRU") for peer in ("linen", "nnx")
     }
     assert all(row["agrees"] and row["max_difference"] < 1e-6 for row in checked)
     timed = [row for row in rows if row not in checked]
-    assert len(timed) == 2 * (4 + 4 + 2) + 2 * 2
+    assert len(timed) == 2 * (4 + 4 + 2) + 2 * 5
     for row in timed:
         assert 0 < row["p10_ms"] <= row["median_ms"] <= row["p90_ms"]
         assert np.isfinite(row["ratio"])
@@ -71,7 +71,7 @@ def test_a_wrong_peer_is_not_timed(run, monkeypatch):
     monkeypatch.setitem(peers.RECURRENT, "linen", wrong)
     files, shown = run(peers=("linen",), sections=("layers",), cells=("LSTM",))
     rows = lines_of(files)
-    (row,) = benchmark.find(rows, name="linen")
+    (row,) = report.find(rows, name="linen")
     assert not row["agrees"]
     assert row["max_difference"] == pytest.approx(1e-3, rel=1e-2)
     assert {row["name"] for row in rows} == {"ours", "linen", "floor"}

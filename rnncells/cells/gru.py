@@ -63,7 +63,7 @@ class GRU(GatedCell):
             r = jax.nn.sigmoid(x_r + h_r)
             n = jnp.tanh(x_n + dense(r * carry, kernel[:, 2 * self.features :]))
         z = jax.nn.sigmoid(x_z + h_z)
-        hidden = (1 - z) * n + z * carry
+        hidden = n + z * (carry - n)
         return hidden, hidden
 
 
@@ -99,6 +99,7 @@ class OutputGatedGRU(GatedCell):
     paper: ClassVar[str] = "textbook variant; no paper known"
     gates: ClassVar[tuple[str, ...]] = ("z", "r", "o", "g")
     write: ClassVar[str] = "z"
+    emits: ClassVar[str] = "hidden"
 
     gate_activation: Activation = static(default="sigmoid", check=check_activation)
     candidate_activation: Activation = static(default="sigmoid", check=check_activation)

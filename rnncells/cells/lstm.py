@@ -12,7 +12,7 @@ from rnncells.cell import Params, Weights, number, static
 from rnncells.dtypes import dtype_of
 from rnncells.gated import GatedCell
 from rnncells.initializers import ForgetBias, Initializer, Zeros
-from rnncells.ops import Activation, activation, check_activation, dense, split_gates
+from rnncells.ops import Activation, activation, align, check_activation, dense, split_gates
 
 
 class LSTMCarry(NamedTuple):
@@ -22,10 +22,11 @@ class LSTMCarry(NamedTuple):
     hidden: jax.Array
 
 
-class _LSTMFamily(GatedCell):
+class LSTMFamily(GatedCell):
     """The three activations, and a state of two arrays."""
 
     keep: ClassVar[str] = "f"
+    emits: ClassVar[str] = "hidden"
 
     forget_bias: ForgetBias = number(default=1.0)
     gate_activation: Activation = static(default="sigmoid", check=check_activation)
@@ -37,7 +38,7 @@ class _LSTMFamily(GatedCell):
         return LSTMCarry(zeros, zeros)
 
 
-class LSTM(_LSTMFamily):
+class LSTM(LSTMFamily):
     """Long short-term memory with a forget gate.
 
         i = s(x W_i + h U_i + b_i)      f = s(x W_f + h U_f + b_f)
@@ -78,7 +79,7 @@ class LSTM(_LSTMFamily):
         return LSTMCarry(cell, hidden), hidden
 
 
-class PeepholeLSTM(_LSTMFamily):
+class PeepholeLSTM(LSTMFamily):
     """LSTM whose gates also see the memory, through one weight per unit.
 
         i = s(x W_i + h U_i + p_i c + b_i)      f = s(x W_f + h U_f + p_f c + b_f)
@@ -113,14 +114,13 @@ class PeepholeLSTM(_LSTMFamily):
     def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
         gate, candidate = activation(self.gate_activation), activation(self.candidate_activation)
         i, f, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 4)
-        ahead = (1,) * (carry.cell.ndim - 1)
-        p_i, p_f, p_o = (row.reshape(*ahead, self.features) for row in weights["peephole"])
+        p_i, p_f, p_o = (align(row, carry.cell) for row in weights["peephole"])
         cell = gate(f + p_f * carry.cell) * carry.cell + gate(i + p_i * carry.cell) * candidate(g)
         hidden = gate(o + p_o * cell) * activation(self.output_activation)(cell)
         return LSTMCarry(cell, hidden), hidden
 
 
-class CoupledLSTM(_LSTMFamily):
+class CoupledLSTM(LSTMFamily):
     """LSTM whose input gate is one minus its forget gate (CIFG).
 
         f = s(x W_f + h U_f + b_f)      g = a(x W_g + h U_g + b_g)

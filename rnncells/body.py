@@ -1,0 +1,247 @@
+"""The body of a loop, read as a program: which of its sums are products with weights.
+
+`read` takes the jaxpr of one tick and tells apart what depends on the weights alone, what on the input
+alone, and the *nodes*, sums of products with weights. `recurrence.py` differentiates the loop by these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+_ELEMENTWISE = {"add", "sub", "mul", "div"}
+Var = Any
+Values = Sequence[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """z = sum of lhs @ kernel, plus terms that are shared by all ticks, plus terms that are not."""
+
+    out: Var
+    products: tuple[tuple[Var, Var], ...]
+    shared: tuple[Var, ...]
+    varying: tuple[Var, ...]
+    inside: frozenset[int]
+    """Ids of the equations that the node replaces."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """A body, read. Variables are those of its jaxpr."""
+
+    weights: tuple[Var, ...]
+    carry: tuple[Var, ...]
+    x: tuple[Var, ...]
+    outs: tuple[Var, ...]
+    early: tuple[Any, ...]
+    """Equations that depend on the weights alone."""
+    equations: tuple[Any, ...]
+    """The others."""
+    shared: tuple[Var, ...]
+    """Weights, and values made of them, that the loop reads."""
+    nodes: tuple[Node, ...]
+    read: frozenset[Var]
+    """All variables that anything reads."""
+    template: Any
+    """The jaxpr that all this was read from."""
+
+    def evaluate(self, equations: Sequence[Any], env: dict[Var, Any]) -> None:
+        """Runs equations in an environment, which gains their results."""
+        made = dict.fromkeys(v for eqn in equations for v in eqn.outvars if v in self.read)
+        needed = dict.fromkeys(v for eqn in equations for v in variables(eqn.invars) if v not in made)
+        part = self.template.replace(
+            constvars=[], invars=list(needed), outvars=list(made), eqns=list(equations)
+        )
+        results = core.jaxpr_as_fun(core.ClosedJaxpr(part, []))(*(env[v] for v in needed))
+        env.update(zip(made, results, strict=True))
+
+    @functools.cached_property
+    def rest(self) -> tuple[Any, ...]:
+        """Equations that no node replaces."""
+        inside = frozenset().union(*(node.inside for node in self.nodes))
+        return tuple(eqn for eqn in self.equations if id(eqn) not in inside)
+
+    @functools.cached_property
+    def replayed(self) -> frozenset[Var]:
+        """Variables that the backward loop reads when it replays the rest of a tick."""
+        read = {v for eqn in self.rest for v in variables(eqn.invars)} | set(variables(self.outs))
+        return frozenset(read | {v for node in self.nodes for v in node.varying})
+
+    @functools.cached_property
+    def left_sides(self) -> tuple[Var, ...]:
+        """What kernels are multiplied with, each once."""
+        return tuple(dict.fromkeys(lhs for node in self.nodes for lhs, _ in node.products))
+
+    def cheap(self, node: Node) -> bool:
+        """Whether a node is recomputed in the backward loop, not kept: wide ones of narrow inputs."""
+        width = sum(lhs.aval.shape[-1] for lhs, _ in node.products)
+        only_inputs = not node.varying and all(lhs in self.x for lhs, _ in node.products)
+        return only_inputs and 8 * width <= node.out.aval.shape[-1] and node.out.aval.size >= 4096
+
+    def before_the_loop(self, weights: Values) -> list[Any]:
+        env = dict(zip(self.weights, weights, strict=True))
+        self.evaluate(self.early, env)
+        return [env[v] if _is_key(v) else jnp.broadcast_to(env[v], self.width(v)) for v in self.shared]
+
+    def width(self, v: Var) -> tuple[int, ...]:
+        """The shape in which the loop holds a shared value: where it only meets wider arrays, theirs.
+
+        Its gradient is then summed over the batch once, after the loop, not at every tick: for
+        vectors such as peepholes, and where the batch is sharded and each sum would be a message.
+        """
+        meets = [eqn for eqn in self.equations if v in variables(eqn.invars)]
+        shapes = {eqn.outvars[0].aval.shape for eqn in meets}
+        plain = v in self.replayed and all(eqn.primitive.name in _ELEMENTWISE for eqn in meets)
+        in_nodes = {term for node in self.nodes for term in variables(node.shared)}
+        if plain and len(shapes) == 1 and v not in in_nodes and v not in self.outs and is_inexact(v.aval):
+            return shapes.pop()
+        return v.aval.shape
+
+    @functools.cached_property
+    def of_inputs(self) -> tuple[tuple[Any, ...], tuple[Var, ...]]:
+        """Equations that do not depend on the carry, and those of their results that the others read."""
+        known, equations = {*self.shared, *self.x}, []
+        for eqn in self.equations:
+            if all(v in known for v in variables(eqn.invars)):
+                equations.append(eqn)
+                known.update(eqn.outvars)
+        ids = {id(eqn) for eqn in equations}
+        later = [v for eqn in self.equations if id(eqn) not in ids for v in variables(eqn.invars)]
+        read = dict.fromkeys((*later, *(node.out for node in self.nodes), *variables(self.outs)))
+        made = {v for eqn in equations for v in eqn.outvars}
+        return tuple(equations), tuple(v for v in read if v in made)
+
+    def loop(
+        self, shared: Values, carry: Values, xs: Values, kept: Sequence[Var], reverse: bool, hoist: bool
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """The last carry, the outputs, and the values in every tick of the variables to be kept.
+
+        With `hoist` everything that depends on the input alone is computed for all ticks at once,
+        before the loop: better where a tick costs a kernel launch. On CPU the slices of what was
+        computed before would be fused into the activations, which then no longer vectorise.
+        """
+        equations, boundary = self.of_inputs if hoist else ((), ())
+        ids = {id(eqn) for eqn in equations}
+        rest = [eqn for eqn in self.equations if id(eqn) not in ids]
+
+        def inputs(*x: Any) -> list[Any]:
+            env = dict(zip((*self.shared, *self.x), (*shared, *x), strict=True))
+            self.evaluate(equations, env)
+            return [env[v] for v in boundary]
+
+        def tick(carry: Values, slices: Any) -> tuple[Any, Any]:
+            x, ready = slices
+            env = dict(zip((*self.shared, *self.carry, *self.x), (*shared, *carry, *x), strict=True))
+            env.update(zip(boundary, ready, strict=True))
+            self.evaluate(rest, env)
+            outs = [value(v, env) for v in self.outs]
+            return outs[: len(carry)], (outs[len(carry) :], [env[v] for v in kept])
+
+        ready = jax.vmap(inputs)(*xs) if hoist else []
+        last, (ys, stacks) = jax.lax.scan(tick, list(carry), (list(xs), ready), reverse=reverse)
+        return last, ys, stacks
+
+
+def read(jaxpr: Any, weights: int, carry: int) -> Program:
+    weight_vars = (*jaxpr.constvars, *jaxpr.invars[:weights])
+    known = set(weight_vars)
+    early, equations = [], []
+    for eqn in jaxpr.eqns:
+        if all(v in known for v in variables(eqn.invars)):
+            early.append(eqn)
+            known.update(eqn.outvars)
+        else:
+            equations.append(eqn)
+    uses: dict[Var, int] = {}
+    for v in (*(v for eqn in equations for v in variables(eqn.invars)), *variables(jaxpr.outvars)):
+        uses[v] = uses.get(v, 0) + 1
+    return Program(
+        weights=weight_vars,
+        carry=tuple(jaxpr.invars[weights : weights + carry]),
+        x=tuple(jaxpr.invars[weights + carry :]),
+        outs=tuple(jaxpr.outvars),
+        early=tuple(early),
+        equations=tuple(equations),
+        shared=tuple(v for v in uses if v in known),
+        nodes=_nodes(equations, known, uses),
+        read=frozenset(v for eqn in jaxpr.eqns for v in variables(eqn.invars))
+        | frozenset(variables(jaxpr.outvars)),
+        template=jaxpr,
+    )
+
+
+def _nodes(equations: list[Any], known: set[Var], uses: dict[Var, int]) -> tuple[Node, ...]:
+    """Products with shared kernels, each with the sum that it is a term of."""
+    maker = {v: eqn for eqn in equations for v in eqn.outvars}
+    product = {eqn.outvars[0] for eqn in equations if _is_product(eqn, known)}
+    holds = set(product)  # sums with a product somewhere inside
+    inner: set[Var] = set()  # parts of a larger sum, read nowhere else
+    for eqn in equations:
+        shape = eqn.outvars[0].aval.shape
+        parts = {v for v in variables(eqn.invars) if v in holds and uses[v] == 1 and v.aval.shape == shape}
+        if eqn.primitive.name == "add" and parts:
+            holds.add(eqn.outvars[0])
+            inner |= parts
+
+    def gather(v: Var, node: dict[str, list[Any]], top: bool) -> None:
+        if isinstance(v, core.Literal) or v in known:
+            node["shared"].append(v)
+        elif v not in holds or not (top or v in inner):
+            node["varying"].append(v)
+        else:
+            node["inside"].append(id(maker[v]))
+            if v in product:
+                node["products"].append(tuple(maker[v].invars))
+            else:
+                for part in maker[v].invars:
+                    gather(part, node, False)
+
+    nodes = []
+    for v in [v for eqn in equations for v in eqn.outvars if v in holds and v not in inner]:
+        node: dict[str, list[Any]] = {"products": [], "shared": [], "varying": [], "inside": []}
+        gather(v, node, True)
+        nodes.append(
+            Node(
+                v,
+                tuple(node["products"]),
+                tuple(node["shared"]),
+                tuple(node["varying"]),
+                frozenset(node["inside"]),
+            )
+        )
+    return tuple(nodes)
+
+
+def _is_product(eqn: Any, known: set[Var]) -> bool:
+    """[..., K] @ kernel [K, N], of one inexact dtype."""
+    if eqn.primitive.name != "dot_general":
+        return False
+    lhs, kernel = eqn.invars
+    if isinstance(lhs, core.Literal) or lhs in known or kernel not in known:
+        return False
+    plain = eqn.params["dimension_numbers"] == (((lhs.aval.ndim - 1,), (0,)), ((), ()))
+    dtypes = {lhs.aval.dtype, kernel.aval.dtype, eqn.outvars[0].aval.dtype}
+    return plain and kernel.aval.ndim == 2 and len(dtypes) == 1 and is_inexact(lhs.aval)
+
+
+def value(v: Var, env: dict[Var, Any]) -> Any:
+    return v.val if isinstance(v, core.Literal) else env[v]
+
+
+def variables(atoms: Sequence[Any]) -> list[Var]:
+    return [v for v in atoms if not isinstance(v, core.Literal)]
+
+
+def _is_key(value: Any) -> bool:
+    return jnp.issubdtype(value.aval.dtype, jax.dtypes.prng_key)
+
+
+def is_inexact(value: Any) -> bool:
+    return jnp.issubdtype(value.dtype, jnp.inexact)

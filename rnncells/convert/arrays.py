@@ -1,0 +1,177 @@
+"""What the converters share: arrays of any library, fused gates, complaints that name the entry."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnncells import checks
+from rnncells.cell import Cell, Params
+from rnncells.cells.gru import GRU
+from rnncells.cells.lstm import LSTM
+from rnncells.ops import ACTIVATIONS, activation
+
+Array: TypeAlias = Any  # NumPy's or JAX's
+
+
+def array(name: str, value: Any) -> Array:
+    """Floating point numbers: JAX arrays as they are, traced ones too; anything else as a NumPy copy.
+
+    PyTorch tensors may lie on any device. NumPy's own dtypes have no bfloat16: JAX's is used.
+    """
+    got = value
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        half = str(value.dtype) == "torch.bfloat16"
+        value = value.float().numpy().astype(jnp.bfloat16) if half else value.numpy()
+    if not isinstance(value, jax.Array):
+        value = np.array(value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"{name}: expected floating point numbers, got {checks.describe(got)}.")
+    return value
+
+
+def arrays(where: str, entries: Any) -> dict[str, Array]:
+    """A flat dict of named arrays."""
+    if not isinstance(entries, Mapping):
+        raise TypeError(f"{where}: expected a mapping of names to arrays, got {checks.describe(entries)}.")
+    return {name: array(name, value) for name, value in entries.items()}
+
+
+def names(where: str, expected: Collection[str], got: Collection[str]) -> None:
+    """Every expected entry and no other."""
+    missing = listed([name for name in expected if name not in got])
+    left_over = listed([name for name in got if name not in expected])
+    if missing or left_over:
+        told = [f"missing {missing}"] * bool(missing) + [f"unexpected {left_over}"] * bool(left_over)
+        raise ValueError(f"{where}: {'; '.join(told)}.")
+
+
+def listed(entries: Sequence[str]) -> str:
+    """Names for a complaint, the first eight."""
+    shown = ", ".join(entries[:8])
+    return shown if len(entries) <= 8 else f"{shown} and {len(entries) - 8} more"
+
+
+def matrix(name: str, value: Array) -> tuple[int, int]:
+    """The shape of a matrix."""
+    if value.ndim != 2:
+        raise ValueError(f"{name}: expected a matrix, got {checks.describe(value)}.")
+    rows, columns = value.shape
+    return rows, columns
+
+
+def shapes(entries: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """The shapes of the entries that are named."""
+    for name, shape in expected.items():
+        if entries[name].shape != shape:
+            raise ValueError(f"{name}: expected shape {list(shape)}, got {checks.describe(entries[name])}.")
+
+
+def parameters(cell: Cell, params: Params) -> Params:
+    """The tree that `cell.init` makes, its leaves as arrays."""
+    checks.cell("cell", cell, Cell)
+    first = params
+    for level in ("layer_0", "forward", "cell"):
+        first = first[level] if isinstance(first, Mapping) and level in first else first
+    kernel: Any = first.get("kernel") if isinstance(first, Mapping) else None
+    if not hasattr(kernel, "shape") or len(kernel.shape) != 2:
+        raise ValueError(f"params: expected the tree of cell.init, got {checks.describe(params)}.")
+    size = kernel.shape[0]
+    checks.params(cell, jax.eval_shape(lambda: cell.init(jax.random.key(0), size)), params, size)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: array(f"params{jax.tree_util.keystr(path)}", leaf), params
+    )
+
+
+def concatenate(blocks: Sequence[Array]) -> Array:
+    """On the last axis."""
+    library = jnp if any(isinstance(block, jax.Array) for block in blocks) else np
+    return library.concatenate(blocks, axis=-1)
+
+
+def zeros(shape: tuple[int, ...], like: Array) -> Array:
+    """In the dtype and the library of `like`."""
+    return (jnp if isinstance(like, jax.Array) else np).zeros(shape, like.dtype)
+
+
+def split(fused: Array, gates: Iterable[str]) -> dict[str, Array]:
+    """[..., G*H] -> G blocks [..., H] by the name of their gate."""
+    gates = tuple(gates)
+    width = fused.shape[-1] // len(gates)
+    return {gate: fused[..., k * width : (k + 1) * width] for k, gate in enumerate(gates)}
+
+
+def fuse(blocks: Mapping[str, Array], gates: Iterable[str]) -> Array:
+    """G blocks [..., H] -> [..., G*H] in the order of `gates`."""
+    return concatenate([blocks[gate] for gate in gates])
+
+
+def regate(fused: Array, order: Iterable[str], gates: Iterable[str]) -> Array:
+    """Reorders the blocks on the last axis from `order` to `gates`."""
+    return fuse(split(fused, order), gates)
+
+
+def one_bias(cell: Cell, bias: Array, recurrent_bias: Array) -> dict[str, Array]:
+    """Our biases for a library that has one beside each kernel, both [G*H] in the order of our gates:
+    only inside r (h U_n + q) do they differ."""
+    if not (isinstance(cell, GRU) and cell.reset_after):
+        return {"bias": bias + recurrent_bias}
+    ours, theirs = split(bias, cell.gates), split(recurrent_bias, cell.gates)
+    summed = {"r": ours["r"] + theirs["r"], "z": ours["z"] + theirs["z"], "n": ours["n"]}
+    return {"bias": fuse(summed, cell.gates), "recurrent_bias": theirs["n"]}
+
+
+def two_biases(params: Params) -> tuple[Array, Array]:
+    """Biases [G*H] for a library that has one beside each kernel: ours in the first, but for q."""
+    bias = params["bias"]
+    recurrent = zeros(bias.shape, bias)
+    if "recurrent_bias" in params:
+        q = params["recurrent_bias"]
+        recurrent = concatenate([recurrent[: -q.shape[0]], q])
+    return bias, recurrent
+
+
+def must_be_zero(name: str, value: Array, reason: str) -> None:
+    """Refuses what would be lost; traced values pass unread."""
+    if not isinstance(value, jax.core.Tracer) and np.any(np.asarray(value)):
+        raise ValueError(f"{name}: expected zeros, because {reason}, got {np.asarray(value).tolist()}.")
+
+
+def one_of(cell: Cell, library: str, *kinds: type[Cell]) -> None:
+    """Exactly one of these classes: a subclass may compute anything."""
+    if type(cell) not in kinds:
+        known = ", ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"cell: {library} has counterparts of {known}, got {cell}.")
+
+
+def fixed(cell: Cell, library: str, **fields: Any) -> None:
+    """Fields that the library cannot choose, activations by name."""
+    for field, expected in fields.items():
+        value = getattr(cell, field)
+        by_name = field.endswith("activation")
+        same = activation(value) is ACTIVATIONS[expected] if by_name else value == expected
+        if not same:
+            raise ValueError(
+                f"cell: {library} has {type(cell).__name__}s with {field}={expected!r} only, got {cell}."
+            )
+
+
+def standard_lstm(cell: Cell, library: str) -> None:
+    """An LSTM whose activations cannot be chosen."""
+    if isinstance(cell, LSTM):
+        fixed(cell, library, gate_activation="sigmoid", candidate_activation="tanh", output_activation="tanh")
+
+
+def one_activation(cell: Cell, library: str) -> None:
+    """An LSTM whose candidate and output share an activation."""
+    if isinstance(cell, LSTM) and activation(cell.candidate_activation) is not activation(
+        cell.output_activation
+    ):
+        raise ValueError(
+            f"cell: {library} has one activation for an LSTM's candidate and output, got {cell}."
+        )

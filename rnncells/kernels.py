@@ -1,0 +1,135 @@
+"""What may stand in for a kernel in `dense`: the same linear map, masked, factored, or normalised.
+
+Cells multiply with `dense(h, kernel)` and may take blocks of columns, `kernel[:, :n]`; whatever supports
+these two can take the place of an array. Wrappers put such objects among the weights that a cell is
+given, so that no cell has to know of them.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rnncells.cell import Number, Pytree, data, number, static
+from rnncells.ops import align, dense, normalise
+
+
+class Kernel(Pytree, abc.ABC):
+    """A map from [..., K] to [..., N]."""
+
+    @abc.abstractmethod
+    def times(self, x: jax.Array) -> jax.Array:
+        """x [..., K] times the kernel."""
+
+    @abc.abstractmethod
+    def __getitem__(self, columns: Any) -> Any:
+        """The kernel of some of the columns, indexed as an array is: [:, start:stop]."""
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """K and N."""
+
+
+class Masked(Kernel):
+    """diag(mask) kernel: what the kernel reads is multiplied with mask [*B, K]."""
+
+    kernel: Any = data()
+    mask: Any = data()
+
+    def times(self, x: jax.Array) -> jax.Array:
+        return dense(x * self.mask.astype(x.dtype), self.kernel)
+
+    def __getitem__(self, columns: Any) -> Masked:
+        return Masked(self.kernel[columns], self.mask)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.kernel.shape  # type: ignore[no-any-return]
+
+
+class Factored(Kernel):
+    """left [K, R] right [R, N]."""
+
+    left: Any = data()
+    right: Any = data()
+
+    def times(self, x: jax.Array) -> jax.Array:
+        return dense(dense(x, self.left), self.right)
+
+    def __getitem__(self, columns: Any) -> Factored:
+        return Factored(self.left, self.right[columns])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.left.shape[0], self.right.shape[1]
+
+
+class Normalised(Kernel):
+    """The product, normalised over each block of columns."""
+
+    kernel: Any = data()
+    scale: Any = data()
+    """[N]"""
+    epsilon: Number = number(default=1e-5, low=0)
+    width: int = static(default=1)
+    """Columns of one block."""
+    centre: bool = static(default=True)
+
+    def times(self, x: jax.Array) -> jax.Array:
+        blocks = self.scale.shape[0] // self.width
+        return normalise(dense(x, self.kernel), self.scale, self.epsilon, blocks, self.centre)
+
+    def __getitem__(self, columns: Any) -> Normalised:
+        scale = self.scale[columns[-1]]
+        if scale.shape[0] % self.width:
+            raise ValueError(f"columns: expected whole blocks of {self.width}, got {columns}.")
+        return Normalised(self.kernel[columns], scale, self.epsilon, self.width, self.centre)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.kernel.shape  # type: ignore[no-any-return]
+
+
+def on_array(kernel: Any, change: Callable[[jax.Array], jax.Array]) -> Any:
+    """The kernel with the array in it changed; a factored one is multiplied out for it."""
+    if isinstance(kernel, Factored):
+        return change(kernel.left @ kernel.right)
+    if isinstance(kernel, Kernel):
+        return dataclasses.replace(kernel, kernel=on_array(kernel.kernel, change))  # type: ignore[attr-defined,call-arg]
+    return change(kernel)
+
+
+_LAYER = re.compile(r"cell|forward|backward|layer_\d+")
+
+
+def replace_kernels(tree: Any, name: str, new: Callable[[Any], Any]) -> tuple[Any, int]:
+    """A tree of params or weights with every kernel of that name in it replaced, and how many there were.
+
+    Looks through the nesting that wrappers and stacks make, and nowhere else.
+    """
+    if not isinstance(tree, dict):
+        return tree, 0
+    made, count = {}, 0
+    for key, value in tree.items():
+        if key == name:
+            made[key], found = new(value), 1
+        elif _LAYER.fullmatch(key):
+            made[key], found = replace_kernels(value, name, new)
+        else:
+            made[key], found = value, 0
+        count += found
+    return made, count
+
+
+def drop(key: Any, rate: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """A mask of zeros, with probability rate, and of 1 / (1 - rate)."""
+    rate = jnp.asarray(rate, dtype)
+    keep = jax.random.bernoulli(key, jnp.broadcast_to(align(1 - rate, jnp.empty(shape)), shape))
+    return keep.astype(dtype) / jnp.where(rate < 1, 1 - rate, 1).astype(dtype)

@@ -1,0 +1,184 @@
+"""What wrappers have in common: everything is the inner cell's, until a wrapper says otherwise."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnncells import checks
+from rnncells.cell import Carry, Cell, Drive, Params, Scan, Ticks, Weights, inner
+from rnncells.linear_scan import Monoid
+from rnncells.ops import select
+
+
+class Wrapped(NamedTuple):
+    """The drive of a wrapper that adds something to the inner one."""
+
+    inner: Drive
+    own: Any = None
+
+    @property
+    def element(self) -> Any:
+        return self.inner.element
+
+
+def with_element(drive: Drive, element: Any) -> Drive:
+    """The drive of a linear cell with another monoid element."""
+    if isinstance(drive, Wrapped):
+        return drive._replace(inner=with_element(drive.inner, element))
+    return drive._replace(element=element)
+
+
+def locked(key: chex.PRNGKey | None) -> Any:
+    """The key for noise that is drawn once per sequence: unlike that of any tick, which is fold_in(key, t),
+    and may be what `jax.random.split` gives too."""
+    return None if key is None else jax.random.fold_in(key, np.uint32(2**32 - 1))
+
+
+def split(key: chex.PRNGKey | None) -> tuple[Any, Any]:
+    """A key for the wrapper and one for the cell inside; without a key there is none for either."""
+    return (None, None) if key is None else tuple(jax.random.split(key))
+
+
+class Wrapper(Cell):
+    """A cell around a cell. Where it has parameters of its own, the inner ones lie under "cell"."""
+
+    has_params: ClassVar[bool] = False
+
+    cell: Cell = inner()
+
+    @property
+    def paper(self) -> str:  # type: ignore[override]
+        return self.cell.paper
+
+    @property
+    def gates(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.cell.gates
+
+    @property
+    def input_ndim(self) -> int:  # type: ignore[override]
+        return self.cell.input_ndim
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]
+        return self.cell.linear
+
+    @property
+    def monoid(self) -> Monoid:
+        return self.cell.monoid  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def features(self) -> int:
+        return self.cell.features  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def output_size(self) -> int:
+        return self.cell.output_size
+
+    @property
+    def layered(self) -> bool:
+        return self.cell.layered
+
+    def inside(self, tree: Any) -> Any:
+        """The inner cell's part of params or weights."""
+        return tree["cell"] if self.has_params else tree
+
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+        return self.cell.init(key, input_size, dtype)
+
+    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Carry:
+        return self.cell.initial_carry(self.inside(params), batch_shape)
+
+    def prepare(
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+    ) -> Weights:
+        weights = self.cell.prepare(self.inside(params), key, batch_shape)
+        return {**params, "cell": weights} if self.has_params else weights
+
+    def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
+        return self.cell.project(self.inside(weights), x, key)
+
+    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
+        return self.cell.step(self.inside(weights), carry, drive)
+
+    def readout(self, weights: Weights, out: Any, drive: Drive) -> Any:
+        return self.cell.readout(self.inside(weights), out, drive)
+
+    def over(
+        self, scan: Scan, weights: Weights, initial: Carry, carry: Carry, ticks: Ticks, reverse: bool
+    ) -> tuple[Carry, Any, Any]:
+        if not self.layered:
+            return scan(self, weights, initial, carry, ticks, reverse)
+        return self.cell.over(scan, self.inside(weights), initial, carry, ticks, reverse)
+
+
+class TickWrapper(Wrapper):
+    """A wrapper that takes part in every tick of one cell."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cell.layered:
+            raise ValueError(
+                f"{type(self).__name__}.cell: expected one cell, got {self.cell}; wrap its layers instead,"
+                f" as in Stack([{type(self).__name__}(...), ...])."
+            )
+
+
+class Pointwise(Wrapper):
+    """A wrapper of inputs and outputs only: the state neither sees nor feels it.
+
+    Subclasses write `after`. A linear cell stays linear, and a stack is still run layer by layer.
+    """
+
+    @abc.abstractmethod
+    def after(self, weights: Weights, x: Any, y: Any) -> Any:
+        """The output of a tick, from its input and the inner cell's output."""
+
+    def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
+        return Wrapped(super().project(weights, x, key), x)
+
+    def step(self, weights: Weights, carry: Carry, drive: Wrapped) -> tuple[Carry, Any]:
+        return super().step(weights, carry, drive.inner)
+
+    def readout(self, weights: Weights, out: Any, drive: Wrapped) -> Any:
+        return self.after(weights, drive.own, super().readout(weights, out, drive.inner))
+
+    def over(
+        self, scan: Scan, weights: Weights, initial: Carry, carry: Carry, ticks: Ticks, reverse: bool
+    ) -> tuple[Carry, Any, Any]:
+        carry, ys, carries = super().over(scan, weights, initial, carry, ticks, reverse)
+        if not self.layered:
+            return carry, ys, carries
+        ys = jax.vmap(self.after, (None, 0, 0))(weights, ticks.x, ys)
+        if ticks.alive is not None:
+            ys = select(ticks.alive, ys, jax.tree.map(jnp.zeros_like, ys))
+        return carry, ys, carries
+
+
+def flatten(tree: Any) -> tuple[list[Any], Any]:
+    return jax.tree.flatten(tree)
+
+
+def per_leaf(name: str, value: Any, tree: Any) -> Any:
+    """A number for every leaf of the state: one for all, or as many as the state has, in its structure."""
+    leaves, structure = flatten(tree)
+    given, own_structure = flatten(value)
+    if len(given) == 1 and given[0] is value:
+        return jax.tree.unflatten(structure, [value] * len(leaves))
+    if own_structure != structure:
+        raise ValueError(
+            f"{name}: expected one number, or one for each part of the state"
+            f" {checks.describe(tree)}, got {checks.describe(value)}."
+        )
+    return value
+
+
+def carried_out(out: Any, old: Any, new: Any) -> Any:
+    """The output where the state was replaced: what was a part of the state `old` becomes that of `new`."""
+    swap = {id(a): b for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)}
+    return jax.tree.map(lambda leaf: swap.get(id(leaf), leaf), out)
