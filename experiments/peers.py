@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ import numpy as np
 from flax import linen, nnx
 
 import rnncells
-from rnncells import Cell
+from rnncells import Cell, convert
 from rnncells.cells.gru import GRU
 
 
@@ -70,47 +70,22 @@ def ours(cell: Cell, params: dict[str, Any], xs: np.ndarray, **options: Any) -> 
     return Layer(lambda own, xs: rnncells.unroll(cell, own, xs, **options)[1], own, jnp.asarray(xs), cell)
 
 
-def regate(fused: np.ndarray, order: Iterable[str], gates: Iterable[str]) -> np.ndarray:
-    """Reorders the blocks on the last axis from `order` to `gates`: `regate(kernel, "ifgo", "igfo")`."""
-    blocks = dict(zip(order, np.split(fused, len(tuple(order)), axis=-1), strict=True))
-    return np.concatenate([blocks[gate] for gate in gates], axis=-1)
-
-
-def two_biases(params: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Biases for a peer that has one beside each kernel."""
-    recurrent = np.zeros_like(params["bias"])
-    if "recurrent_bias" in params:
-        recurrent[-params["recurrent_bias"].size :] = params["recurrent_bias"]
-    return params["bias"], recurrent
-
-
-def to_linen(cell: Cell, params: dict[str, Any]) -> dict[str, Any]:
-    """One dense layer per gate and side, `ii` to `ho`; one side has the biases."""
-    dense: dict[str, Any] = {}
-    for side, name in (("i", "kernel"), ("h", "recurrent_kernel")):
-        for gate, block in zip(cell.gates, np.split(params[name], len(cell.gates), axis=-1), strict=True):
-            dense[side + gate] = {"kernel": block}
-    side = "i" if isinstance(cell, GRU) else "h"
-    for gate, block in zip(cell.gates, np.split(params["bias"], len(cell.gates)), strict=True):
-        dense[side + gate]["bias"] = block
-    if "recurrent_bias" in params:
-        dense["hn"]["bias"] = params["recurrent_bias"]
-    return jax.tree.map(jnp.asarray, dense)
-
-
 def flax_linen(cell: Cell, params: dict[str, Any], xs: np.ndarray) -> Layer:
     kind = linen.GRUCell if isinstance(cell, GRU) else linen.OptimizedLSTMCell
     layer = linen.RNN(kind(cell.output_size), time_major=True)
-    return Layer(layer.apply, {"params": {"cell": to_linen(cell, params)}}, jnp.asarray(xs), cell)
+    return Layer(
+        layer.apply,
+        {"params": {"cell": jax.tree.map(jnp.asarray, convert.to_linen(cell, params))}},
+        jnp.asarray(xs),
+        cell,
+    )
 
 
 def flax_nnx(cell: Cell, params: dict[str, Any], xs: np.ndarray) -> Layer:
     """The carry is given, because nnx's RNN draws a key for its own, which plain jit forbids."""
     kind = nnx.GRUCell if isinstance(cell, GRU) else nnx.OptimizedLSTMCell
     layer = nnx.RNN(kind(xs.shape[-1], cell.output_size, rngs=nnx.Rngs(0)), time_major=True, rngs=False)
-    dense = {"dense_i": {"kernel": params["kernel"]}, "dense_h": {"kernel": params["recurrent_kernel"]}}
-    dense["dense_i" if isinstance(cell, GRU) else "dense_h"]["bias"] = params["bias"]
-    nnx.update(layer.cell, jax.tree.map(jnp.asarray, dense))
+    nnx.update(layer.cell, jax.tree.map(jnp.asarray, convert.to_nnx(cell, params)))
     definition, trained = nnx.split(layer)
 
     def outputs(trained: Any, xs: Any) -> Any:
@@ -147,17 +122,11 @@ def equinox(cell: Cell, params: dict[str, Any], xs: np.ndarray) -> Layer:
 def haiku(cell: Cell, params: dict[str, Any], xs: np.ndarray) -> Layer:
     """Haiku adds 1 to f in the forward pass; its GRU resets before the product, and 1 - z is our z."""
     hk = library("haiku")
-    kernel, recurrent_kernel, bias = params["kernel"], params["recurrent_kernel"], params["bias"]
+    kind = hk.LSTM
     if isinstance(cell, GRU):
         kind, cell = hk.GRU, dataclasses.replace(cell, reset_after=False)
-        sign = np.repeat(np.array([-1, 1, 1], np.float32), cell.output_size)
-        fused = [sign * regate(leaf, cell.gates, "zrn") for leaf in (kernel, recurrent_kernel, bias)]
-        theirs = {"gru": dict(zip(("w_i", "w_h", "b"), fused, strict=True))}
-    else:
-        kind, extra = hk.LSTM, np.repeat(np.array([0, 1, 0, 0], np.float32), cell.output_size)
-        fused = [np.concatenate([kernel, recurrent_kernel]), bias - extra]
-        fused = [regate(leaf, cell.gates, "igfo") for leaf in fused]
-        theirs = {"lstm/linear": dict(zip("wb", fused, strict=True))}
+        params = {name: leaf for name, leaf in params.items() if name != "recurrent_bias"}
+    theirs = convert.to_haiku(cell, params)
 
     def outputs(xs: Any) -> Any:
         core = kind(cell.output_size)
@@ -173,13 +142,10 @@ def keras(cell: Cell, params: dict[str, Any], xs: np.ndarray) -> Layer:
     keras = library("keras")
     if keras.config.backend() != "jax":
         raise RuntimeError(f"Keras runs on {keras.config.backend()}; expected jax.")
-    name, order = ("GRU", "zrn") if isinstance(cell, GRU) else ("LSTM", "ifgo")
-    layer = getattr(keras.layers, name)(cell.output_size, return_sequences=True)
+    layer = getattr(keras.layers, type(cell).__name__)(cell.output_size, return_sequences=True)
     xs = xs.swapaxes(0, 1)
     layer.build(xs.shape)
-    bias = np.stack(two_biases(params)) if isinstance(cell, GRU) else params["bias"]
-    fused = (params["kernel"], params["recurrent_kernel"], bias)
-    layer.set_weights([regate(leaf, cell.gates, order) for leaf in fused])
+    layer.set_weights(convert.to_keras(cell, params))
     fixed = [variable.value for variable in layer.non_trainable_variables]
     trained = [jnp.asarray(variable.value) for variable in layer.trainable_variables]
 
@@ -189,21 +155,13 @@ def keras(cell: Cell, params: dict[str, Any], xs: np.ndarray) -> Layer:
     return Layer(outputs, trained, jnp.asarray(xs), cell, time_major=False)
 
 
-def to_torch(params: dict[str, Any]) -> dict[str, Any]:
-    bias, recurrent_bias = two_biases(params)
-    return {
-        "weight_ih_l0": params["kernel"].T,
-        "weight_hh_l0": params["recurrent_kernel"].T,
-        "bias_ih_l0": bias,
-        "bias_hh_l0": recurrent_bias,
-    }
-
-
 def torch(cell: Cell, params: dict[str, Any], xs: np.ndarray) -> Layer:
     """On CPU, with as many threads as there are cores. The module is its own params."""
     torch = library("torch")
     module = getattr(torch.nn, type(cell).__name__)(xs.shape[-1], cell.output_size)
-    module.load_state_dict({name: torch.tensor(leaf) for name, leaf in to_torch(params).items()})
+    module.load_state_dict(
+        {name: torch.tensor(leaf) for name, leaf in convert.to_torch(cell, params).items()}
+    )
 
     def outputs(module: Any, xs: Any) -> Any:
         with torch.no_grad():

@@ -57,8 +57,13 @@ def data(*, default: Any = None) -> Any:
 
 
 def inner() -> Any:
-    """A field that holds another cell."""
-    return flax.struct.field(metadata={"check": lambda name, value: checks.cell(name, value, Cell)})
+    """A field that holds another cell. Checked when it is used: a twin of the object that holds axes for
+    `jax.vmap`, with None or an int in place of the cell, is legal."""
+
+    def check(name: str, value: Any) -> None:
+        checks.cell(name, value, Cell)
+
+    return flax.struct.field(metadata={"check": checks.not_a_class, "check_in_use": check})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static, number, data, inner, flax.struct.field))
@@ -211,7 +216,7 @@ class Cell(Pytree, abc.ABC):
         _, batch_shape = checks.sequence(
             jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x), self.input_ndim
         )
-        checks.carry(self.carry_shape(promote(params, x)[0], batch_shape), carry)
+        checks.alike("carry: expected", self.carry_shape(promote(params, x)[0], batch_shape), carry)
         weights = self.prepare(params, key, batch_shape)
         return self.tick(weights, carry, x, None if key is None else jax.random.fold_in(key, 0))
 

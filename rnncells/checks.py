@@ -33,9 +33,16 @@ def describe(tree: Any) -> str:
 
 
 def cell(name: str, value: Any, kind: type) -> None:
+    not_a_class(name, value)
     if not isinstance(value, kind):
-        hint = "; make an instance, such as LSTM(features=64)" if isinstance(value, type) else ""
-        raise TypeError(f"{name}: expected a rnncells cell, got {value!r}{hint}.")
+        raise TypeError(f"{name}: expected a rnncells cell, got {describe(value)}.")
+
+
+def not_a_class(name: str, value: Any) -> None:
+    """The usual slip."""
+    if isinstance(value, type):
+        hint = "make an instance, such as LSTM(features=64)"
+        raise TypeError(f"{name}: expected a rnncells cell, got {value!r}; {hint}.")
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -80,12 +87,15 @@ def number(name: str, value: Any, low: float | None = None, high: float | None =
 
 
 def numbers(owner: Any) -> None:
-    """The numeric fields of a dataclass, nested ones included, where they are concrete."""
+    """The numeric fields of a dataclass, nested ones included, where they are concrete; and that cells
+    are cells."""
     for field in dataclasses.fields(owner):
         if not field.metadata.get("pytree_node", True) or field.metadata.get("data"):
             continue
         name = f"{type(owner).__name__}.{field.name}"
         value = getattr(owner, field.name)
+        if check := field.metadata.get("check_in_use"):
+            check(name, value)
         for part in value if isinstance(value, tuple) else (value,):
             if dataclasses.is_dataclass(part):
                 numbers(part)
@@ -141,15 +151,15 @@ def params(cell: Any, expected: Any, got: Any, size: int) -> None:
         )
 
 
-def carry(expected: Any, got: Any) -> None:
-    """Structure and shapes of `initial_carry`; the dtypes may be narrower, never wider."""
+def alike(expectation: str, expected: Any, got: Any) -> None:
+    """Structure and shapes of what is expected; the dtypes may be narrower, never wider."""
     structures: list[Any] = [jax.tree.structure(expected), jax.tree.structure(got)]
     same = structures[0] == structures[1]
     for want, have in zip(jax.tree.leaves(expected), jax.tree.leaves(got), strict=False):
         same = same and want.shape == jnp.shape(have)
         same = same and wider(want.dtype, jnp.result_type(have)) == want.dtype
     if not same:
-        raise ValueError(f"carry: expected {describe(expected)}, got {describe(got)}.")
+        raise ValueError(f"{expectation} {describe(expected)}, got {describe(got)}.")
 
 
 def sequence(xs: Any, input_ndim: int) -> tuple[int, tuple[int, ...]]:

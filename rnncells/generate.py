@@ -12,7 +12,7 @@ import numpy as np
 
 from rnncells import checks
 from rnncells.cell import Carry, Cell, Params
-from rnncells.dtypes import cast_like, promote, wider
+from rnncells.dtypes import cast_like, promote
 
 Feed: TypeAlias = Callable[[Any, chex.PRNGKey | None], tuple[Any, Any]]
 
@@ -73,7 +73,7 @@ def generate(
     if carry is None:
         carry = cell.initial_carry(params, batch_shape)
     else:
-        checks.carry(expected, carry)
+        checks.alike("carry: expected", expected, carry)
         carry = cast_like(carry, expected)
     weights = cell.prepare(params, key, batch_shape)
     # Unlike any tick's key, and unlike those that `jax.random.split` derives for `prepare`.
@@ -85,22 +85,8 @@ def generate(
         fed = feed(y, None if feed_key is None else jax.random.fold_in(feed_key, t))
         if not isinstance(fed, tuple) or len(fed) != 2:
             raise TypeError(f"feed: expected a pair (next x, emitted), got {checks.describe(fed)}.")
-        _check_next(x, fed[0])
+        checks.alike("feed: expected the next x to be like the first,", x, fed[0])
         return (carry, cast_like(fed[0], x)), fed[1]
 
     (carry, _), emitted = jax.lax.scan(body, (carry, x), jnp.arange(length))
     return carry, emitted
-
-
-def _check_next(expected: Any, got: Any) -> None:
-    """Structure and shapes of x; the dtypes may be narrower, never wider."""
-    structures: list[Any] = [jax.tree.structure(expected), jax.tree.structure(got)]
-    same = structures[0] == structures[1]
-    for want, have in zip(jax.tree.leaves(expected), jax.tree.leaves(got), strict=False):
-        same = same and want.shape == jnp.shape(have)
-        same = same and wider(want.dtype, jnp.result_type(have)) == want.dtype
-    if not same:
-        raise ValueError(
-            f"feed: expected the next x to be like the first, {checks.describe(expected)}, got"
-            f" {checks.describe(got)}."
-        )

@@ -156,7 +156,7 @@ def associative(
     return cast_like(jax.vmap(monoid.apply)(prefix, start), carry)
 
 
-CACHE = 2**20
+CACHE = 3 * 2**18
 """Numbers in the elements of one chunk: what fits into the second-level cache of a CPU core, about."""
 
 

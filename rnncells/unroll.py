@@ -85,7 +85,7 @@ def unroll(
     params, xs = promote(params, xs)
     if carry is not None:
         expected = cell.carry_shape(params, batch_shape)
-        checks.carry(expected, carry)
+        checks.alike("carry: expected", expected, carry)
         carry = cast_like(carry, expected)
     if lengths is not None:
         lengths = checks.lengths(lengths, batch_shape, length)

@@ -645,7 +645,7 @@ BAD = {
         "lengths: .* 0 to 5",
     ),
     "class as cell": (
-        decode(AttentionDecoder(LSTM, ATTENTIONS["dot"])),
+        lambda: AttentionDecoder(LSTM, ATTENTIONS["dot"]),
         TypeError,
         "cell: .*make an instance",
     ),

@@ -36,11 +36,6 @@ pytestmark = [
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
 def xs(rng):
     return normal(rng, T, B, I)
 

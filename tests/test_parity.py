@@ -4,7 +4,6 @@ Every mapping takes a peer's parameters, all of them random, to ours. Gate order
 letters: `regate(kernel, "igfo", cell.gates)` reads a kernel whose blocks a peer stores as i, g, f, o.
 """
 
-import contextlib
 import functools
 
 import jax
@@ -14,38 +13,11 @@ import pytest
 from flax import linen, nnx
 
 import rnncells
-from experiments.peers import regate, to_torch
-from rnncells import GRU, LSTM, Elman
+from rnncells import GRU, LSTM, Elman, convert
+from rnncells.convert.arrays import regate
+from tests.test_convert import LENGTHS, B, H, I, T, assert_same, lenient, normal, randomised
 
 pytestmark = pytest.mark.parity
-
-T, B, I, H = 7, 4, 3, 5  # noqa: E741
-LENGTHS = np.array([5, 1, 7, 2])
-
-
-def normal(rng, *shape):
-    return rng.standard_normal(shape, np.float32)
-
-
-def randomised(rng, tree):
-    return jax.tree.map(lambda leaf: 0.3 * normal(rng, *leaf.shape), tree)
-
-
-def assert_same(ours, theirs):
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-
-
-@contextlib.contextmanager
-def lenient():
-    """JAX as peers expect it."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -139,7 +111,7 @@ def test_to_torch(rng, xs, name, options, cell, lengths):
     params = randomised(rng, cell.init(jax.random.key(0), I))
     carry = random_carry(rng, cell)
     layer = getattr(torch.nn, name)(I, H, **options)
-    layer.load_state_dict(jax.tree.map(torch.tensor, to_torch(params)))
+    layer.load_state_dict(jax.tree.map(torch.tensor, convert.to_torch(cell, params)))
     with torch.no_grad():
         theirs = torch_forward(layer, *jax.tree.map(torch.tensor, (xs, hidden_first(carry))), lengths)
     carry, ys = rnncells.unroll(cell, params, xs, carry, lengths=lengths)

@@ -381,6 +381,16 @@ def test_identity_kernels_pass_through_masks():
     np.testing.assert_array_equal(unroll(blind, params, xs, carry, key=KEY)[0], 0 * carry)
 
 
+def test_a_twin_may_hold_axes():
+    """The idiom of vmap: an object of the same class says which leaf is swept."""
+    cell = Zoneout(GRU(H), rate=jnp.array([0.0, 0.5]))
+    params, xs = setup(GRU(H))
+    swept = jax.vmap(lambda cell: unroll(cell, params, xs, key=KEY)[1], in_axes=(Zoneout(None, rate=0),))(
+        cell
+    )
+    np.testing.assert_allclose(swept[1], unroll(Zoneout(GRU(H), rate=0.5), params, xs, key=KEY)[1])
+
+
 BAD = [
     (
         lambda: Residual(GRU(5)).init(KEY, 4),
@@ -406,6 +416,8 @@ BAD = [
     (lambda: Stack(GRU(4)), "Stack.cells: expected a list of at least one cell, got GRU"),
     (lambda: Stack([GRU(4), LSTM]), r"Stack.cells\[1\]: expected a rnncells cell.*LSTM\(features=64\)"),
     (lambda: Zoneout(LSTM, rate=0.1), "Zoneout.cell: expected a rnncells cell"),
+    (lambda: Zoneout(None, rate=0.1).init(KEY, 4), "Zoneout.cell: expected a rnncells cell, got None"),
+    (lambda: Stack([GRU(4), "LSTM"]).init(KEY, 4), r"Stack.cells\[1\]: expected a rnncells cell, got 'LSTM'"),
     (lambda: Bidirectional(GRU(4), merge="max"), "Bidirectional.merge: expected one of concat"),
     (lambda: Bidirectional(GRU(4), GRU(5), merge="sum"), "expected equal output sizes"),
     (

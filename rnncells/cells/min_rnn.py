@@ -57,7 +57,8 @@ class _MinRNN(LinearCell):
         if self.log_space:
             log_write = jax.nn.log_sigmoid(logit) + _log_positive(candidate)
             return LinearDrive(LogElement(jax.nn.log_sigmoid(-logit), log_write))
-        return LinearDrive(DiagonalElement(jax.nn.sigmoid(-logit), jax.nn.sigmoid(logit) * candidate))
+        write = jax.nn.sigmoid(logit)
+        return LinearDrive(DiagonalElement(1 - write, write * candidate))
 
     @abc.abstractmethod
     def _write_logit(self, *gates: jax.Array) -> jax.Array:

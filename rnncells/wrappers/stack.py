@@ -25,6 +25,13 @@ def _ticks_of_layer(ticks: Ticks, x: Any, layer: int) -> Ticks:
     return ticks._replace(x=x, key=key)
 
 
+def _layers(name: str, value: Any) -> None:
+    if not isinstance(value, tuple) or not value:
+        raise TypeError(f"{name}: expected a list of at least one cell, got {value!r}.")
+    for i, cell in enumerate(value):
+        checks.cell(f"{name}[{i}]", cell, Cell)
+
+
 class StackDrive(NamedTuple):
     """The input of a tick and its key: all layers but the first see what a step makes."""
 
@@ -54,17 +61,17 @@ class Stack(Cell):
 
     paper: ClassVar[str] = "Schmidhuber 1992, doi 10.1162/neco.1992.4.2.234; Graves 2013, arXiv 1308.0850"
 
-    cells: Sequence[Cell] = flax.struct.field()
+    cells: Sequence[Cell] = flax.struct.field(metadata={"check_in_use": _layers})
     skip: bool = static(default=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.cells, list):
             object.__setattr__(self, "cells", tuple(self.cells))
         super().__post_init__()
-        if isinstance(self.cells, Cell) or not isinstance(self.cells, tuple) or not self.cells:
-            raise TypeError(f"Stack.cells: expected a list of at least one cell, got {self.cells!r}.")
-        for i, cell in enumerate(self.cells):
-            checks.cell(f"Stack.cells[{i}]", cell, Cell)
+        if isinstance(self.cells, Cell) or self.cells == ():
+            _layers("Stack.cells", self.cells)
+        for i, cell in enumerate(self.cells if isinstance(self.cells, tuple) else ()):
+            checks.not_a_class(f"Stack.cells[{i}]", cell)
 
     @property
     def input_ndim(self) -> int:  # type: ignore[override]

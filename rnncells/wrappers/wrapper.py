@@ -122,7 +122,7 @@ class TickWrapper(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.cell.layered:
+        if isinstance(self.cell, Cell) and self.cell.layered:
             raise ValueError(
                 f"{type(self).__name__}.cell: expected one cell, got {self.cell}; wrap its layers instead,"
                 f" as in Stack([{type(self).__name__}(...), ...])."
