@@ -32,7 +32,7 @@ def wrappers() -> str:
     """The wrappers as a table."""
     rows = []
     for name, wrapper in WRAPPERS.items():
-        rows.append({"wrapper": f"`{name}`", "what it does": summary(wrapper), "source": source(wrapper)})
+        rows.append({"wrapper": f"`{name}`", "what it does": summary(wrapper), "source": wrapper.paper})
     return markdown(rows)
 
 
@@ -40,12 +40,6 @@ def summary(kind: type) -> str:
     """The first sentence of a docstring."""
     first = (kind.__doc__ or "").split("\n\n")[0].replace("\n", " ")
     return re.sub(" +", " ", first).rstrip(".:;")
-
-
-def source(kind: type) -> str:
-    """The paper that a docstring names first."""
-    found = re.search(r"Source: (.*?(?:arXiv\s+[\d.]+\d|doi\s+\S*\w))", kind.__doc__ or "", re.DOTALL)
-    return re.sub(r"\s+", " ", found.group(1)) if found else ""
 
 
 def adding() -> str:

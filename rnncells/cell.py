@@ -118,6 +118,15 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+def locked(key: chex.PRNGKey | None) -> Any:
+    """The key for what `prepare` draws, noise that is locked over a sequence.
+
+    Not the key itself, nor its splits: tick t has `fold_in(key, t)`, which is what `jax.random.split(key)[t]`
+    gives as well.
+    """
+    return None if key is None else jax.random.fold_in(key, np.uint32(2**32 - 1))
+
+
 class Ticks(NamedTuple):
     """A sequence as cells are given it: every leaf is [T, ...]; None is what a call does not use."""
 
@@ -165,7 +174,8 @@ class Cell(Pytree, abc.ABC):
     def prepare(
         self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
     ) -> Weights:
-        """What a whole sequence shares: orthogonal maps, constants, noise locked over time."""
+        """What a whole sequence shares: orthogonal maps, constants, noise locked over time, drawn from
+        `locked(key)` for the batch axes of the sequence."""
         return params
 
     @abc.abstractmethod

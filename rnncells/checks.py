@@ -109,6 +109,16 @@ def numbers(owner: Any) -> None:
                     number(name, leaf, field.metadata.get("low"), field.metadata.get("high"))
 
 
+def fits(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    """A number, or an array of them, for the last axes of an array of this shape."""
+    own = jnp.shape(value)
+    if len(own) > len(shape) or any(a not in (1, b) for a, b in zip(own[::-1], shape[::-1], strict=False)):
+        raise ValueError(
+            f"{name}: expected one number, or an array for the last axes of {list(shape)}, got"
+            f" {describe(value)}."
+        )
+
+
 def key(value: Any) -> None:
     """None, a typed key of shape (), or a raw uint32 key."""
     if value is None:

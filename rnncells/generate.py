@@ -76,8 +76,8 @@ def generate(
         checks.alike("carry: expected", expected, carry)
         carry = cast_like(carry, expected)
     weights = cell.prepare(params, key, batch_shape)
-    # Unlike any tick's key, and unlike those that `jax.random.split` derives for `prepare`.
-    feed_key = None if key is None else jax.random.fold_in(key, np.uint32(2**32 - 1))
+    # Unlike any tick's key, and unlike `locked(key)`, from which `prepare` draws.
+    feed_key = None if key is None else jax.random.fold_in(key, np.uint32(2**32 - 2))
 
     def body(state: tuple[Carry, Any], t: jax.Array) -> tuple[tuple[Carry, Any], Any]:
         carry, x = state

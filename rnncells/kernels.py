@@ -16,7 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rnncells import checks
 from rnncells.cell import Number, Pytree, data, number, static
+from rnncells.dtypes import accumulator
 from rnncells.ops import align, dense, normalise
 
 
@@ -44,7 +46,7 @@ class Masked(Kernel):
     mask: Any = data()
 
     def times(self, x: jax.Array) -> jax.Array:
-        return dense(x * self.mask.astype(x.dtype), self.kernel)
+        return dense(x * align(self.mask.astype(x.dtype), x), self.kernel)
 
     def __getitem__(self, columns: Any) -> Masked:
         return Masked(self.kernel[columns], self.mask)
@@ -77,7 +79,7 @@ class Normalised(Kernel):
     kernel: Any = data()
     scale: Any = data()
     """[N]"""
-    epsilon: Number = number(default=1e-5, low=0)
+    epsilon: Number = number(default=1e-5)
     width: int = static(default=1)
     """Columns of one block."""
     centre: bool = static(default=True)
@@ -130,6 +132,7 @@ def replace_kernels(tree: Any, name: str, new: Callable[[Any], Any]) -> tuple[An
 
 def drop(key: Any, rate: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """A mask of zeros, with probability rate, and of 1 / (1 - rate)."""
-    rate = jnp.asarray(rate, dtype)
-    keep = jax.random.bernoulli(key, jnp.broadcast_to(align(1 - rate, jnp.empty(shape)), shape))
-    return keep.astype(dtype) / jnp.where(rate < 1, 1 - rate, 1).astype(dtype)
+    checks.fits("rate", rate, shape)
+    rate = jnp.broadcast_to(jnp.asarray(rate, accumulator(dtype)), shape)  # 16 bits cannot hold small rates
+    keep = jax.random.bernoulli(key, 1 - rate)
+    return jnp.where(keep, 1 / jnp.where(rate < 1, 1 - rate, 1), 0).astype(dtype)

@@ -77,7 +77,9 @@ class RNN(nn.Module):
 class RNNCell(nn.RNNCellBase):
     """One tick, for Flax's own `RNN`, `Bidirectional` and `nn.scan`.
 
-    `prepare` runs at every tick here; `rnncells.linen.RNN` runs it once per sequence.
+    `prepare` runs at every tick here, and draws anew what is locked over a sequence;
+    `rnncells.linen.RNN` runs it once per sequence. Flax's own `RNN` hands a `dropout` rng to its cell
+    only with `split_rngs={"dropout": True}`.
     """
 
     cell: Cell

@@ -97,7 +97,8 @@ class RNN(nnx.Module):
 class RNNCell(nnx.RNNCellBase):
     """One tick, for Flax's own `RNN`, `Bidirectional` and `nnx.scan`.
 
-    `prepare` runs at every tick here; `rnncells.nnx.RNN` runs it once per sequence.
+    `prepare` runs at every tick here, and draws anew what is locked over a sequence;
+    `rnncells.nnx.RNN` runs it once per sequence.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ around a cell of every family, and stacks."""
 import dataclasses
 
 import jax
+import pytest
 
 from rnncells import (
     CELLS,
@@ -21,6 +22,18 @@ from rnncells import (
 )
 
 INPUT, FEATURES = 3, 4
+CORE = ("Elman", "LSTM", "GRU", "MinGRU")
+"""Cells that meet every law every day; the others in `make laws`."""
+
+
+def over(cells, daily=CORE):
+    """Parametrizes over cells by name; of those that are not for every day, the test is for `make laws`."""
+
+    def marks(name):
+        return () if name in daily or name.split("-")[0] in daily else pytest.mark.laws
+
+    params = [pytest.param(cell, id=name, marks=marks(name)) for name, cell in cells.items()]
+    return pytest.mark.parametrize("cell", params)
 
 
 def _variants(cell: Cell) -> dict[str, Cell]:
@@ -74,7 +87,11 @@ def _wrapped() -> tuple[dict[str, Cell], list[tuple[type[Cell], Cell]]]:
         variants = [own]
         variants += [{"input_rate": 0.3}] if "input_rate" in fields else []
         variants += [own | {"recurrent": False}] if "recurrent" in fields else []
-        for kind in reversed(families.values()):
+        taken = set()
+        firsts = list(reversed(families.values()))
+        for kind in dict.fromkeys((*firsts, *CELLS.values())):
+            if kind not in firsts and len(taken) >= 6:
+                break  # only where families refuse are there more cells of the others
             cell = kind(INPUT)
             for variant in variants:
                 candidate = wrapper(cell, **variant)
@@ -84,6 +101,7 @@ def _wrapped() -> tuple[dict[str, Cell], list[tuple[type[Cell], Cell]]]:
                     refused.append((wrapper, cell))
                     continue
                 extra = ",".join(f"{k}={v}" for k, v in variant.items() if variant is not own)
+                taken.add(kind)
                 made[f"{name}({kind.__name__}{',' * bool(extra)}{extra})"] = candidate
     return made, refused
 

@@ -232,7 +232,7 @@ def numpy_decode(decoder, params, xs, carry):
         else:
             state, out = step(decoder.cell, params["cell"], state, np.concatenate([x, feedback], -1))
             context, weights = attend(out)
-            feedback = np.tanh(np.concatenate([context, out], -1) @ params["kernel"])
+            feedback = np.tanh(np.concatenate([context, out], -1) @ params["combine_kernel"])
             ys.append(feedback)
         looked.append(weights.T)
     return AttentionCarry(state, feedback, weights.T), np.stack(ys), np.stack(looked)
@@ -274,7 +274,7 @@ def test_decoder_around_every_cell(order, name):
         else:
             state, out = cell(params["cell"], state, jnp.concatenate([x, feedback], -1))
             context, _ = numpy_attend_all(attention, params["attention"], out, decoder.memory, LENGTHS)
-            feedback = jnp.tanh(jnp.concatenate([context, out], -1) @ params["kernel"])
+            feedback = jnp.tanh(jnp.concatenate([context, out], -1) @ params["combine_kernel"])
             close(y, feedback)
     close((last.cell, last.feedback), (state, feedback))
     half = decoder_setup(AttentionDecoder(cell, attention, order=order), LENGTHS, jnp.bfloat16)

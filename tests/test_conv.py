@@ -13,9 +13,9 @@ from flax import linen
 from jax.test_util import check_grads
 
 import rnncells
-from experiments.peers import regate
 from rnncells import GRU, LSTM, LSTMCarry, PeepholeLSTM, unroll
 from rnncells.cells.conv import ConvGRU, ConvLSTM, _by_convolution, _by_product
+from rnncells.convert.arrays import regate
 from tests.reference import s
 from tests.test_parity import assert_same, lenient
 

@@ -12,13 +12,13 @@ from flax import nnx
 
 import rnncells
 from rnncells import GRU, LSTM, unroll
-from tests.cases import CASES, INPUT, random_like, random_params
+from tests.cases import CASES, CORE, INPUT, over, random_like, random_params
 from tests.test_unroll import Learned, Noisy
 
 B, T = 3, 6
 LENGTHS = np.array([T, 2, 4])
 VALID = np.arange(T)[None] < LENGTHS[:, None]
-over_cells = pytest.mark.parametrize("cell", [*CASES.values(), Learned(4)], ids=[*CASES, "Learned"])
+over_cells = over(CASES | {"Learned": Learned(4)}, daily=(*CORE, "Learned"))
 close = functools.partial(chex.assert_trees_all_close, atol=1e-5, rtol=1e-5)
 XS = jax.random.normal(jax.random.key(0), (B, T, INPUT))
 

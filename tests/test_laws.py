@@ -17,12 +17,10 @@ from jax.test_util import check_grads
 
 from rnncells import CELLS, unroll
 from tests import reference
-from tests.cases import CASES, FEATURES, INPUT, LINEAR, NUMERIC, random_like, random_params
+from tests.cases import CASES, FEATURES, INPUT, LINEAR, NUMERIC, over, random_like, random_params
 
 T, B = 6, 3
-over_cells = pytest.mark.parametrize("cell", CASES.values(), ids=CASES.keys())
-over_linear_cells = pytest.mark.parametrize("cell", LINEAR.values(), ids=LINEAR.keys())
-over_numeric_cells = pytest.mark.parametrize("cell", NUMERIC.values(), ids=NUMERIC.keys())
+over_cells, over_linear_cells, over_numeric_cells = over(CASES), over(LINEAR), over(NUMERIC)
 exact = pytest.mark.usefixtures("x64")
 close = functools.partial(chex.assert_trees_all_close, atol=1e-11, rtol=1e-11)
 
@@ -36,7 +34,7 @@ def setup(cell, dtype=jnp.float64, batch=(B,)):
 
 
 @exact
-@over_cells
+@over(CASES, daily=CASES)
 def test_1_scan_equals_loop_equals_reference(cell):
     params, carry, xs = setup(cell)
     last, ys = unroll(cell, params, xs, carry)

@@ -11,10 +11,10 @@ import pytest
 
 from rnncells import recurrence, unroll
 from rnncells.linear_call import linear_call
-from tests.cases import CASES, INPUT, random_like, random_params
+from tests.cases import CASES, INPUT, over, random_like, random_params
 
 T, B, H = 5, 3, 4
-over_cells = pytest.mark.parametrize("cell", CASES.values(), ids=CASES.keys())
+over_cells = over(CASES)
 exact = pytest.mark.usefixtures("x64")
 close = functools.partial(chex.assert_trees_all_close, atol=1e-10, rtol=1e-10)
 

@@ -11,11 +11,11 @@ import pytest
 
 from rnncells import GRU, LSTM, Cell, Elman, MinGRU, unroll
 from rnncells.cell import Pytree, static
-from tests.cases import CASES, INPUT, random_like, random_params
+from tests.cases import CASES, INPUT, over, random_like, random_params
 from tests.reference import loops
 
 T, B = 7, 3
-over_cells = pytest.mark.parametrize("cell", CASES.values(), ids=CASES.keys())
+over_cells = over(CASES)
 close = functools.partial(chex.assert_trees_all_close, atol=1e-10, rtol=1e-10)
 
 
@@ -78,7 +78,7 @@ def test_combined_options_equal_loops(cell, seed):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.laws
 @over_cells
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_many_combined_options_equal_loops(cell, seed):
     check_options(cell, 1000 + seed)
 

@@ -30,7 +30,7 @@ class LayerNormLSTM(LSTMFamily):
 
     Args:
         features: H.
-        epsilon: 1e-5 by default.
+        epsilon: 1e-5 by default, at least 1e-12: the state starts at zero.
         forget_bias, kernel_init, recurrent_init and the activations: as LSTM.
 
     Source: Ba, Kiros & Hinton 2016, arXiv 1607.06450, whose two shifts of the products are the one b
@@ -41,7 +41,7 @@ class LayerNormLSTM(LSTMFamily):
     gates: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
     write: ClassVar[str] = "i"
 
-    epsilon: Number = number(default=1e-5, low=0)
+    epsilon: Number = number(default=1e-5, low=1e-12)
 
     def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
         wide, size = 4 * self.features, self.features
@@ -84,7 +84,7 @@ class LayerNormGRU(GatedCell):
 
     Args:
         features: H.
-        epsilon: 1e-5 by default.
+        epsilon: 1e-5 by default, at least 1e-12: the state starts at zero.
         forget_bias, kernel_init, recurrent_init: as GRU.
 
     Source: Ba, Kiros & Hinton 2016, arXiv 1607.06450, supplement.
@@ -94,7 +94,7 @@ class LayerNormGRU(GatedCell):
     gates: ClassVar[tuple[str, ...]] = ("r", "z", "n")
     keep: ClassVar[str] = "z"
 
-    epsilon: Number = number(default=1e-5, low=0)
+    epsilon: Number = number(default=1e-5, low=1e-12)
 
     def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
         wide = 3 * self.features

@@ -61,7 +61,7 @@ class AttentionDecoder(Cell):
 
     Shapes: x [..., I]; m [S, ..., M]; s, f [..., O], O the output size of the cell; c [..., M]; carry
     `AttentionCarry(cell, feedback, weights)`; y [..., O + M] (bahdanau) or [..., O] (luong). params: `cell`,
-    for inputs of I + M (bahdanau) or I + O (luong); `attention`; kernel W_c [M + O, O] (luong).
+    for inputs of I + M (bahdanau) or I + O (luong); `attention`; combine_kernel W_c [M + O, O] (luong).
 
     Args:
         cell: any cell with vector inputs, noise included. Its ticks no longer run in parallel.
@@ -101,7 +101,7 @@ class AttentionDecoder(Cell):
             "attention": self.attention.init(attention_key, size, memory_size, dtype),
         }
         if not bahdanau:
-            params["kernel"] = self.kernel_init(kernel_key, (memory_size + size, size), dtype)
+            params["combine_kernel"] = self.kernel_init(kernel_key, (memory_size + size, size), dtype)
         return params
 
     def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> AttentionCarry:
@@ -148,7 +148,9 @@ class AttentionDecoder(Cell):
         else:
             cell, output = tick(carry.feedback)
             context, a = attend(output)
-            y = feedback = jnp.tanh(dense(jnp.concatenate(promote(context, output), -1), weights["kernel"]))
+            y = feedback = jnp.tanh(
+                dense(jnp.concatenate(promote(context, output), -1), weights["combine_kernel"])
+            )
         return AttentionCarry(cell, feedback, jnp.moveaxis(a, 0, -1)), y
 
     @property

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from rnncells import checks
-from rnncells.cell import Carry, Drive, Number, Params, Weights, number, static
+from rnncells.cell import Carry, Drive, Number, Params, Weights, locked, number, static
 from rnncells.initializers import Normal
 from rnncells.kernels import Factored, Masked, Normalised, drop, on_array, replace_kernels
-from rnncells.wrappers.wrapper import TickWrapper, Wrapped, Wrapper, locked, split
+from rnncells.wrappers.wrapper import TickWrapper, Wrapped, Wrapper, split
 
 INPUT, RECURRENT = "kernel", "recurrent_kernel"
 
@@ -33,15 +33,30 @@ def _replace(wrapper: Wrapper, weights: Weights, name: str, new: Callable[[Any],
     return made
 
 
-def _has_kernels(wrapper: Wrapper, weights: Weights, name: str) -> None:
-    _replace(wrapper, weights, name, lambda kernel: kernel)
+def _require(wrapper: Wrapper, weights: Weights, name: str) -> None:
+    """Kernels of that name, all of them matrices."""
+
+    def check(kernel: Any) -> Any:
+        _is_matrix(wrapper, kernel)
+        return kernel
+
+    _replace(wrapper, weights, name, check)
 
 
 def _is_matrix(wrapper: Wrapper, kernel: Any) -> None:
+    _is_array(wrapper, kernel)
     if len(kernel.shape) != 2:
         raise ValueError(
             f"{type(wrapper).__name__}: expected kernels [K, N], got {checks.describe(kernel)} in"
-            f" {wrapper.cell}; DropConnect takes kernels of any shape."
+            f" {wrapper.cell}."
+        )
+
+
+def _is_array(wrapper: Wrapper, kernel: Any) -> None:
+    if isinstance(kernel, dict):
+        raise ValueError(
+            f"{type(wrapper).__name__}: expected a cell whose recurrent kernel is one array, got"
+            f" {wrapper.cell}; a kernel can be factored or normalised by weights once."
         )
 
 
@@ -77,10 +92,16 @@ class _Dropout(_KernelWrapper):
     rate: Number | None = number(default=None, low=0, high=1)
     input_rate: Number | None = number(default=None, low=0, high=1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def prepare(
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+    ) -> Weights:
         if self.rate is None and self.input_rate is None:
             raise ValueError(f"{type(self).__name__}.rate: expected a rate or an input_rate, got neither.")
+        weights = super().prepare(params, key, batch_shape)
+        for name, rate in ((INPUT, self.input_rate), (RECURRENT, self.rate)):
+            if rate is not None:
+                _require(self, weights, name)
+        return weights
 
 
 class VariationalDropout(_Dropout):
@@ -100,6 +121,8 @@ class VariationalDropout(_Dropout):
     Source: Gal & Ghahramani 2016, arXiv 1512.05287.
     """
 
+    paper: ClassVar[str] = "Gal & Ghahramani 2016, arXiv 1512.05287"
+
     def prepare(
         self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
     ) -> Weights:
@@ -108,11 +131,7 @@ class VariationalDropout(_Dropout):
         for name, rate, seed in zip(
             (INPUT, RECURRENT), (self.input_rate, self.rate), split(own), strict=True
         ):
-            if rate is None:
-                continue
-            if seed is None:
-                _has_kernels(self, weights, name)
-            else:
+            if rate is not None and seed is not None:
                 masks = _masks(self, weights, name, seed, rate, batch_shape)
                 weights = _mask(self, weights, name, masks)
         return weights
@@ -123,26 +142,19 @@ class RecurrentDropout(_Dropout, TickWrapper):
 
         x_t W becomes (z_t x_t) W,    h U becomes (z'_t h) U,    z ~ Bernoulli(1 - rate) / (1 - rate)
 
-    with a key; nothing without. Otherwise as `VariationalDropout`. The memory itself is never scaled, which
-    is what makes masks that change over time harmless (Semeniuta et al., who drop the candidate
-    instead). A linear cell stays linear. No parameters.
+    with a key; nothing without. Otherwise as `VariationalDropout`; what a cell reads of its state outside
+    products is not dropped either. A linear cell stays linear. No parameters.
 
     Args:
         cell: any cell with kernels.
         rate: of the state, for cells with a recurrent kernel, in [0, 1].
         input_rate: of the input, in [0, 1].
 
-    Source: Semeniuta, Severyn & Barth 2016, arXiv 1603.05118 (per-step masks).
+    Source: per-step masks Semeniuta, Severyn & Barth 2016, arXiv 1603.05118, who put them on the candidate of
+    the gates, which is another method; what Keras calls `recurrent_dropout` masks the same products.
     """
 
-    def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
-    ) -> Weights:
-        weights = super().prepare(params, key, batch_shape)
-        for name, rate in ((INPUT, self.input_rate), (RECURRENT, self.rate)):
-            if rate is not None:
-                _has_kernels(self, weights, name)
-        return weights
+    paper: ClassVar[str] = "Semeniuta, Severyn & Barth 2016, arXiv 1603.05118"
 
     def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
         own, inner_key = split(key)
@@ -181,6 +193,8 @@ class DropConnect(_KernelWrapper):
     option `variational`, the authors' code also drops when it evaluates; here nothing does.
     """
 
+    paper: ClassVar[str] = "Wan et al. 2013, ICML; Merity, Keskar & Socher 2018, arXiv 1708.02182"
+
     rate: Number = number(default=0.5, low=0, high=1)
 
     def prepare(
@@ -217,6 +231,8 @@ class LowRank(Wrapper):
 
     Source: factored recurrent kernels as in Kusupati et al. 2018 (FastGRNN), arXiv 1901.02358.
     """
+
+    paper: ClassVar[str] = "Kusupati et al. 2018, arXiv 1901.02358"
 
     rank: int = static(check=checks.positive_int)
 
@@ -258,8 +274,11 @@ class WeightNorm(Wrapper):
     Source: Salimans & Kingma 2016, arXiv 1602.07868.
     """
 
+    paper: ClassVar[str] = "Salimans & Kingma 2016, arXiv 1602.07868"
+
     def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
         def new(kernel: jax.Array) -> dict[str, jax.Array]:
+            _is_array(self, kernel)
             return {"direction": kernel, "length": _lengths(kernel).reshape(-1)}
 
         return _replace(self, super().init(key, input_size, dtype), RECURRENT, new)
@@ -276,8 +295,9 @@ class WeightNorm(Wrapper):
 
 
 def _lengths(kernel: jax.Array) -> jax.Array:
-    """Of the columns: all axes but the last."""
-    return jnp.sqrt(jnp.sum(jnp.square(kernel), tuple(range(kernel.ndim - 1)), keepdims=True))
+    """Of the columns: all axes but the last. 1 for a column of zeros, which has no direction."""
+    squares = jnp.sum(jnp.square(kernel), tuple(range(kernel.ndim - 1)), keepdims=True)
+    return jnp.sqrt(jnp.where(squares > 0, squares, 1))
 
 
 class _NormalisedProducts(Wrapper):
@@ -286,7 +306,7 @@ class _NormalisedProducts(Wrapper):
     has_params: ClassVar[bool] = True
     centre: ClassVar[bool]
 
-    epsilon: Number = number(default=1e-5, low=0)
+    epsilon: Number = number(default=1e-5, low=1e-12)
 
     def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
         params = self.cell.init(key, input_size, dtype)
@@ -304,7 +324,7 @@ class _NormalisedProducts(Wrapper):
                 _is_matrix(self, kernel)
                 scale[name] = jnp.ones((kernel.shape[1],), dtype)
         if not scale:
-            _has_kernels(self, weights, INPUT)
+            _require(self, weights, INPUT)
         return {"cell": params, "scale": scale}
 
     def prepare(
@@ -335,10 +355,12 @@ class LayerNorm(_NormalisedProducts):
 
     Args:
         cell: a cell with gates and kernels, not a stack.
-        epsilon: 1e-5 by default.
+        epsilon: 1e-5 by default, at least 1e-12: the state starts at zero.
 
     Source: Ba, Kiros & Hinton 2016, arXiv 1607.06450.
     """
+
+    paper: ClassVar[str] = "Ba, Kiros & Hinton 2016, arXiv 1607.06450"
 
     centre: ClassVar[bool] = True
 
@@ -352,5 +374,7 @@ class RMSNorm(_NormalisedProducts):
 
     Source: Zhang & Sennrich 2019, arXiv 1910.07467.
     """
+
+    paper: ClassVar[str] = "Zhang & Sennrich 2019, arXiv 1910.07467"
 
     centre: ClassVar[bool] = False

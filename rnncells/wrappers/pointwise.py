@@ -38,6 +38,8 @@ class Residual(Pointwise):
     1609.08144.
     """
 
+    paper: ClassVar[str] = "He, Zhang, Ren & Sun 2015, arXiv 1512.03385"
+
     def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
         _same_width(self, self.cell, input_size)
         return self.cell.init(key, input_size, dtype)
@@ -63,6 +65,8 @@ class Highway(Pointwise):
     Source: Srivastava, Greff & Schmidhuber 2015, arXiv 1505.00387.
     """
 
+    paper: ClassVar[str] = "Srivastava, Greff & Schmidhuber 2015, arXiv 1505.00387"
+
     has_params: ClassVar[bool] = True
 
     transform_bias: Number = number(default=-1.0)
@@ -71,6 +75,7 @@ class Highway(Pointwise):
     def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
         _same_width(self, self.cell, input_size)
         cell_key, kernel_key = jax.random.split(key)
+        checks.fits("Highway.transform_bias", self.transform_bias, (input_size,))
         bias = jnp.asarray(self.transform_bias, dtype)
         return {
             "cell": self.cell.init(cell_key, input_size, dtype),
@@ -103,6 +108,8 @@ class Projection(Pointwise):
 
     Source: Sak, Senior & Beaufays 2014, arXiv 1402.1128, without its second, non-recurrent projection.
     """
+
+    paper: ClassVar[str] = "Sak, Senior & Beaufays 2014, arXiv 1402.1128"
 
     has_params: ClassVar[bool] = True
 

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Drive, Params, Scan, Ticks, Weights, inner, static
-from rnncells.wrappers.wrapper import locked
+from rnncells.cell import Carry, Cell, Drive, Params, Scan, Ticks, Weights, inner, locked, static
 
 
 def _layer_key(key: chex.PRNGKey | None, layer: int) -> chex.PRNGKey | None:
@@ -23,6 +22,20 @@ def _ticks_of_layer(ticks: Ticks, x: Any, layer: int) -> Ticks:
     """What a layer sees of a sequence: its own input, and noise of its own."""
     key = None if ticks.key is None else jax.vmap(_layer_key, (0, None))(ticks.key, layer)
     return ticks._replace(x=x, key=key)
+
+
+def _same_inputs(name: str, cells: Any) -> None:
+    given = [cell for cell in cells or () if isinstance(cell, Cell)] if isinstance(cells, tuple) else []
+    if len({cell.input_ndim for cell in given}) > 1:
+        raise ValueError(
+            f"{name}: expected cells that take inputs with equally many axes, got"
+            f" {', '.join(f'{cell} ({cell.input_ndim})' for cell in given)}."
+        )
+
+
+def _optional(name: str, value: Any) -> None:
+    if value is not None:
+        checks.cell(name, value, Cell)
 
 
 def _layers(name: str, value: Any) -> None:
@@ -67,11 +80,12 @@ class Stack(Cell):
     def __post_init__(self) -> None:
         if isinstance(self.cells, list):
             object.__setattr__(self, "cells", tuple(self.cells))
-        super().__post_init__()
         if isinstance(self.cells, Cell) or self.cells == ():
             _layers("Stack.cells", self.cells)
+        super().__post_init__()
         for i, cell in enumerate(self.cells if isinstance(self.cells, tuple) else ()):
             checks.not_a_class(f"Stack.cells[{i}]", cell)
+        _same_inputs("Stack.cells", self.cells)
 
     @property
     def input_ndim(self) -> int:  # type: ignore[override]
@@ -189,11 +203,14 @@ class Bidirectional(Cell):
     paper: ClassVar[str] = "Schuster & Paliwal 1997, doi 10.1109/78.650093"
 
     forward: Cell = inner()
-    backward: Cell | None = flax.struct.field(default=None)
+    backward: Cell | None = flax.struct.field(
+        default=None, metadata={"check": checks.not_a_class, "check_in_use": _optional}
+    )
     merge: str = static(default="concat", check=_merge)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _same_inputs("Bidirectional.backward", self._both)
         sizes = [cell.output_size for cell in self._both if isinstance(cell, Cell)]
         if self.merge != "concat" and len(set(sizes)) > 1:
             raise ValueError(

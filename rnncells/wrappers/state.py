@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any, ClassVar
 
 import chex
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rnncells.cell import Carry, Drive, Params, Weights, number
+from rnncells.dtypes import accumulator
 from rnncells.ops import align, select
 from rnncells.wrappers.wrapper import (
     TickWrapper,
@@ -24,7 +26,7 @@ from rnncells.wrappers.wrapper import (
 class _StateWrapper(TickWrapper):
     """Changes the state that a tick leaves, with noise drawn at every tick.
 
-    Where what `step` gives out is a part of the state, the same array, it is that part as changed.
+    Where `step` gives out a part of the state, the same array object, the output is that part as changed.
     """
 
     operation: ClassVar[str]
@@ -34,11 +36,19 @@ class _StateWrapper(TickWrapper):
     def linear(self) -> bool:  # type: ignore[override]
         return self.cell.linear and hasattr(self.monoid, self.operation)
 
+    @abc.abstractmethod
     def change(self, key: chex.PRNGKey | None, old: Carry, new: Carry) -> Carry:
-        raise NotImplementedError
+        """The state after a tick, from that before it and what the cell makes of it."""
 
+    @abc.abstractmethod
     def change_element(self, key: chex.PRNGKey | None, element: Any) -> Any:
-        raise NotImplementedError
+        """The same for the element of a linear cell."""
+
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+        params = super().init(key, input_size, dtype)
+        state = self.initial_carry(params)
+        jax.eval_shape(self.change, None, state, state)  # refuses rates that do not fit the state now
+        return params
 
     def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
         own, inner_key = split(key)
@@ -65,9 +75,11 @@ class Zoneout(_StateWrapper):
         s' = rate s + (1 - rate) f(s, x)                                                 without
 
     The candidate of every part of the state is computed from the parts as they were, then each is
-    zoned by itself: an LSTM's h' comes from the new c before its zoneout. The output is the zoned state.
+    zoned by itself: an LSTM's h' comes from the new c before its zoneout. Where `step` of the cell
+    returns a part of its new state as the output, as all of `CELLS` do, the output is that part, zoned.
 
-    A linear cell stays linear (`Diagonal` and `LogSpace`). No parameters.
+    A linear cell stays linear (`Diagonal` and `LogSpace`; there the derivative by a rate of exactly 0 or 1
+    is not finite). No parameters. Layers of a stack are wrapped one by one.
 
     Args:
         cell: any cell.
@@ -77,6 +89,8 @@ class Zoneout(_StateWrapper):
     Source: Krueger et al. 2016, arXiv 1606.01305. Haste zones the hidden state only, and TensorFlow's
     wrappers return the output before zoneout; here as in the paper.
     """
+
+    paper: ClassVar[str] = "Krueger et al. 2016, arXiv 1606.01305"
 
     operation: ClassVar[str] = "blend"
 
@@ -100,8 +114,8 @@ class Zoneout(_StateWrapper):
 
 
 def _mask(key: chex.PRNGKey, rate: Any, like: jax.Array) -> jax.Array:
-    rate = align(jnp.asarray(rate, like.real.dtype), like)
-    return jax.random.bernoulli(key, jnp.broadcast_to(rate, like.shape))
+    wide = jnp.asarray(rate, accumulator(like.real.dtype))  # 16 bits cannot hold small rates
+    return jax.random.bernoulli(key, jnp.broadcast_to(wide, like.shape))
 
 
 def _mix(rate: Any, old: jax.Array, new: jax.Array) -> jax.Array:
@@ -125,6 +139,8 @@ class StateNoise(_StateWrapper):
     Source: Jim, Giles & Horne 1996, An analysis of noise in recurrent neural networks, doi
     10.1109/72.548170 (additive noise on the state, per tick).
     """
+
+    paper: ClassVar[str] = "Jim, Giles & Horne 1996, doi 10.1109/72.548170"
 
     operation: ClassVar[str] = "shift"
 
@@ -169,6 +185,8 @@ class LearnedCarry(Wrapper):
     network during regular-language inference, doi 10.1162/neco.1995.7.5.923.
     """
 
+    paper: ClassVar[str] = "Forcada & Carrasco 1995, doi 10.1162/neco.1995.7.5.923"
+
     has_params: ClassVar[bool] = True
 
     def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
@@ -192,7 +210,7 @@ class LearnedCarry(Wrapper):
 
 def _named(carry: Carry) -> list[tuple[str, Any]]:
     paths, _ = jax.tree_util.tree_flatten_with_path(carry)
-    return [(jax.tree_util.keystr(path, simple=True, separator="/") or "state", leaf) for path, leaf in paths]
+    return [(jax.tree_util.keystr(path, simple=True, separator=".") or "state", leaf) for path, leaf in paths]
 
 
 def _to_real(leaf: jax.Array) -> jax.Array:

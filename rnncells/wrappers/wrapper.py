@@ -8,7 +8,6 @@ from typing import Any, ClassVar, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rnncells import checks
 from rnncells.cell import Carry, Cell, Drive, Params, Scan, Ticks, Weights, inner
@@ -34,12 +33,6 @@ def with_element(drive: Drive, element: Any) -> Drive:
     return drive._replace(element=element)
 
 
-def locked(key: chex.PRNGKey | None) -> Any:
-    """The key for noise that is drawn once per sequence: unlike that of any tick, which is fold_in(key, t),
-    and may be what `jax.random.split` gives too."""
-    return None if key is None else jax.random.fold_in(key, np.uint32(2**32 - 1))
-
-
 def split(key: chex.PRNGKey | None) -> tuple[Any, Any]:
     """A key for the wrapper and one for the cell inside; without a key there is none for either."""
     return (None, None) if key is None else tuple(jax.random.split(key))
@@ -51,10 +44,6 @@ class Wrapper(Cell):
     has_params: ClassVar[bool] = False
 
     cell: Cell = inner()
-
-    @property
-    def paper(self) -> str:  # type: ignore[override]
-        return self.cell.paper
 
     @property
     def gates(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -82,7 +71,9 @@ class Wrapper(Cell):
 
     @property
     def layered(self) -> bool:
-        return self.cell.layered
+        """Whether the layers inside are run one by one: not if the wrapper has a tick of its own."""
+        tick = ("project", "step", "readout")
+        return self.cell.layered and all(getattr(type(self), f) is getattr(Wrapper, f) for f in tick)
 
     def inside(self, tree: Any) -> Any:
         """The inner cell's part of params or weights."""
@@ -139,6 +130,10 @@ class Pointwise(Wrapper):
     def after(self, weights: Weights, x: Any, y: Any) -> Any:
         """The output of a tick, from its input and the inner cell's output."""
 
+    @property
+    def layered(self) -> bool:
+        return self.cell.layered
+
     def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
         return Wrapped(super().project(weights, x, key), x)
 
@@ -169,16 +164,19 @@ def per_leaf(name: str, value: Any, tree: Any) -> Any:
     leaves, structure = flatten(tree)
     given, own_structure = flatten(value)
     if len(given) == 1 and given[0] is value:
-        return jax.tree.unflatten(structure, [value] * len(leaves))
+        given, own_structure = [value] * len(leaves), structure
     if own_structure != structure:
         raise ValueError(
             f"{name}: expected one number, or one for each part of the state"
             f" {checks.describe(tree)}, got {checks.describe(value)}."
         )
-    return value
+    for number, leaf in zip(given, leaves, strict=True):
+        checks.fits(name, number, leaf.shape)
+    return jax.tree.unflatten(structure, given)
 
 
 def carried_out(out: Any, old: Any, new: Any) -> Any:
-    """The output where the state was replaced: what was a part of the state `old` becomes that of `new`."""
+    """The output where the state was replaced: what was a part of the state `old`, the same array object,
+    becomes that of `new`."""
     swap = {id(a): b for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)}
     return jax.tree.map(lambda leaf: swap.get(id(leaf), leaf), out)
