@@ -168,6 +168,7 @@ def test_in_flax():
 
 
 @exact
+@pytest.mark.laws
 def test_gradients_of_a_deep_bidirectional_network():
     cell = Stack([Bidirectional(Projection(LSTM(H), 2)), Bidirectional(GRU(H))])
     params, xs = setup(cell)

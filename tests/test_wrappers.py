@@ -42,7 +42,7 @@ from rnncells import (
 )
 from rnncells.initializers import Identity, Zeros
 from tests import reference
-from tests.cases import random_params
+from tests.cases import over, random_params
 
 T, B, H = 6, 3, 5
 KEY = jax.random.key(1)
@@ -111,10 +111,10 @@ def test_zoneout_keeps_units_at_its_rate(inner):
 
 @exact
 @pytest.mark.parametrize("key", [None, KEY], ids=["", "key"])
-@pytest.mark.parametrize("kind", CELLS.values(), ids=CELLS)
-def test_zoneout_at_its_ends(kind, key):
+@over({name: kind(H) for name, kind in CELLS.items()})
+def test_zoneout_at_its_ends(cell, key):
     """At rate 0 it is the cell; at rate 1 nothing moves, outputs included, inside jit and outside."""
-    inner = kind(H)
+    inner = cell
     params, xs = setup(inner)
     close(unroll(Zoneout(inner, rate=0.0), params, xs, key=key), unroll(inner, params, xs))
     cell = Zoneout(inner, rate=1.0)
@@ -461,6 +461,7 @@ def test_identity_kernels_pass_through_masks():
     np.testing.assert_array_equal(unroll(blind, params, xs, carry, key=KEY)[0], 0 * carry)
 
 
+@exact
 def test_a_twin_may_hold_axes():
     """The idiom of vmap: an object of the same class says which leaf is swept."""
     cell = Zoneout(GRU(H), rate=jnp.array([0.0, 0.5]))
