@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnncells import GRU, LSTM, Cell, Elman, MinGRU, unroll
+from rnncells import GRU, LSTM, Cell, Elman, MinGRU, Zoneout, linear_scan, unroll
 from rnncells.cell import Pytree, static
 from tests.cases import CASES, INPUT, over, random_like, random_params
 from tests.reference import loops
@@ -299,3 +299,51 @@ def test_flags_choose_without_numbers():
     assert jax.tree.map(lambda leaf: leaf * 2, cell).forget_bias.tolist() == [2.0] * 4
     params = cell.init(jax.random.key(0), INPUT)
     np.testing.assert_array_equal(params["bias"][4:8], np.ones(4))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=pytest.mark.laws), {"resets": True, "lengths": True, "reverse": True}],
+    ids=["plain", "options"],
+)
+@pytest.mark.parametrize("length", [pytest.param(32, marks=pytest.mark.laws), 47], ids=["even", "uneven"])
+@pytest.mark.parametrize("size", [1, 3], ids=["narrow", "wide"])
+@pytest.mark.parametrize(
+    "cell",
+    [MinGRU(4), pytest.param(Zoneout(MinGRU(4), rate=0.3), marks=pytest.mark.laws)],
+    ids=["MinGRU", "Zoneout"],
+)
+def test_chunks_of_linear_cells_change_nothing(cell, size, length, options, monkeypatch):
+    """Where a sequence does not fit into the cache it is taken in chunks: outputs, derivatives of both modes,
+    noise and a sweep, against one loop."""
+    monkeypatch.setattr(linear_scan, "CACHE", 16 * 2 * B * 4)
+    element = jax.ShapeDtypeStruct((2, B, 4), jnp.float64)
+    assert linear_scan.chunk_length(length, element) == 16
+    jax.clear_caches()  # the length of a chunk is not part of what a compiled program is known by
+    params = random_params(cell, input_size=size, dtype=jnp.float64)
+    xs = jax.random.normal(jax.random.key(0), (length, B, size), jnp.float64)
+    rng = np.random.default_rng(0)
+    given = {"key": jax.random.key(5), "reverse": "reverse" in options}
+    if options:
+        given |= {"resets": rng.random((length, B)) < 0.1, "lengths": np.array([length, 0, 20])}
+
+    def outputs(params, xs, **settings):
+        return unroll(cell, params, xs, return_carries=True, **given, **settings)
+
+    def everything(**settings):
+        run = functools.partial(outputs, **settings)
+        out, slope = jax.jvp(run, (params, xs), (params, xs))
+        _, pull = jax.vjp(run, params, xs)
+        return jax.jit(run)(params, xs), out, slope, pull(jax.tree.map(jnp.cos, out))
+
+    close(everything(parallel=False), everything(parallel=True))
+    if isinstance(cell, Zoneout):
+        rates = jnp.array([0.2, 0.7])
+
+        def slopes(rate):
+            run = Zoneout(cell.cell, rate=rate)
+            return jax.grad(lambda p: jnp.sum(jnp.sin(unroll(run, p, xs, parallel=False)[1])))(params)
+
+        alone = [slopes(float(rate)) for rate in rates]
+        close(jax.vmap(slopes)(rates), jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone))
