@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help adding copy test laws parity benchmark lint types docs readme results clean
+.PHONY: help adding copy sweep test laws parity benchmark lint types docs readme results clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,9 @@ adding: $(VENV)/experiments  ## train Elman, LSTM and GRU on the adding problem;
 
 copy: $(VENV)/experiments  ## the copying memory problem; table and curves in runs/copy
 	$(BIN)/python -m experiments.copy_memory $(ARGS)
+
+sweep: $(VENV)/experiments  ## learning rates and forget biases on the adding problem; table and map in runs/sweep-adding
+	$(BIN)/python -m experiments.sweep --vary learning_rate=1e-4:1e-1:log:7 forget_bias=0,1,2 adding $(ARGS)
 
 test: $(VENV)/test  ## the tests of every day
 	$(BIN)/python -m pytest -n auto -m "not laws and not parity" $(ARGS)
@@ -45,7 +48,8 @@ readme: $(VENV)/experiments  ## rewrite the generated tables of the README
 	$(BIN)/python -m experiments.readme
 
 results: $(VENV)/experiments  ## train again what the README shows
-	$(BIN)/python -m experiments.adding --out docs/results/adding
+	$(BIN)/python -m experiments.adding --out runs/results
+	cp runs/results/config.json runs/results/metrics.jsonl runs/results/curves.png runs/results/table.md docs/results/adding
 	$(BIN)/python -m experiments.readme
 
 clean:

@@ -1,4 +1,5 @@
-"""One recurrent layer against the same layer in other libraries, timed in one interleaved run."""
+"""One recurrent layer against the same layer in other libraries, and training against the loops that users of
+Flax write, timed in one interleaved run."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ import functools
 import importlib.metadata
 import inspect
 import itertools
-import json
 import math
 import os
 import pathlib
@@ -21,21 +21,23 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-from rich.table import Table
 
-from experiments import peers
-from experiments.report import COMPILE, FORWARD, GRADIENT, PEERS, Row, draw, find, summarise, tabulate
-from experiments.train import make_cell, markdown, use_every_core
+from experiments import loops, peers, report
+from experiments.config import make_cell
+from experiments.report import COMPILE, FORWARD, GRADIENT, PEERS, TRAINING, Row
+from experiments.run import use_every_core
 from rnncells import Cell
 
 if TYPE_CHECKING:
     PeerName = str
 else:
     PeerName = Literal[PEERS]
-Section = Literal["layers", "sharded", "length", "linear"]
+Section = Literal["layers", "sharded", "length", "linear", "sweep", "train"]
+ALL: tuple[Section, ...] = ("layers", "sharded", "length", "linear", "sweep", "train")
+RATES = (1e-3, 2e-3, 3e-3, 5e-3)
+"""Learning rates of the sweep section."""
 WARM_UP = 2
 TOLERANCE = 1e-4
 PAUSE = 0.005
@@ -44,15 +46,17 @@ PAUSE = 0.005
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Times one recurrent layer, forward and with its gradient, against the same layer elsewhere.
+    """Times one recurrent layer, forward and with its gradient, against the same layer elsewhere, and
+    training against the loops that users of Flax write.
 
     Every output is compared with ours first. All contenders take turns in every round, and a ratio
     is the median of the ratios within each round, so that a machine that drifts does not favour one.
+    What `out` holds of other sections stays.
     """
 
-    sections: tuple[Section, ...] = ("layers", "sharded", "length", "linear")
+    sections: tyro.conf.Positional[tuple[Section, ...]] = ALL
     """layers: against every peer; sharded: one layer over all cores; length: long sequences;
-    linear: the scans of MinGRU."""
+    linear: the scans of MinGRU; sweep: many runs at once; train: one run, end to end."""
     cells: tuple[Literal["LSTM", "GRU", "MinGRU"], ...] = ("LSTM", "GRU", "MinGRU")
     """Cells of the layers section."""
     shapes: tuple[str, ...] = (
@@ -73,17 +77,29 @@ class Config:
     """Ticks of its longest sequence; `remat_every` is the root of it, and a hundredth the yardstick."""
     linear_ticks: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     """Ticks of the linear section."""
+    sweep_shapes: tuple[str, ...] = ("16,200,2,128", "16,200,2,32")
+    """Batch, ticks, inputs (always 2) and features of the sweep section."""
+    sweep_seeds: int = 4
+    """Its runs with each of 4 learning rates."""
+    train_shapes: tuple[str, ...] = ("64,200,2,128",)
+    """Batch, ticks, inputs (always 2) and features of the train section."""
+    updates: int = 10
+    """Updates of every run in one measurement of the sweep and train sections."""
     rounds: int = 15
     """Measurements of every contender (a fifth of it, at least 2, in the length section, a third in the
-    linear one)."""
+    linear, sweep and train ones)."""
     out: pathlib.Path = pathlib.Path("runs/benchmark")
-    """Where results.jsonl, table.md, summary.md and benchmark.png are written."""
+    """Where results.jsonl, table.md, summary.md, benchmark.png and training.png are written."""
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds: expected at least 1, got {self.rounds}.")
+        for name in ("rounds", "sweep_seeds", "updates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}.")
         for shape in (*self.shapes, *self.sharded_shapes):
             Shape.parse(shape)
+        for shape in (*self.sweep_shapes, *self.train_shapes):
+            if Shape.parse(shape).inputs != 2:
+                raise ValueError(f"shapes: expected 2 inputs, as the adding problem has, got {shape!r}.")
 
 
 class Shape(NamedTuple):
@@ -305,12 +321,79 @@ def linear(config: Config, progress: Progress) -> Iterator[Row]:
         yield from race(progress, what, contenders, max(2, config.rounds // 3))
 
 
-SECTIONS = {"layers": layers, "sharded": sharded, "length": length, "linear": linear}
+def sweep(config: Config, progress: Progress) -> Iterator[Row]:
+    """Many runs of the adding problem, with learning rates and seeds of their own: sampling, gradient and
+    optimiser. Ratio: time per update over ours. Flax script: `jax.vmap` over nn.RNN(OptimizedLSTMCell),
+    batches drawn inside the jitted step, a Python loop, one device that uses every core. Flax in our loop:
+    its RNN as the model of `experiments.population`, spread over the devices as ours. Updates of all runs
+    together count."""
+    rates = RATES * config.sweep_seeds
+    for shape in map(Shape.parse, config.sweep_shapes):
+        problem = loops.Problem(shape.batch, shape.ticks, shape.features, rates, config.updates)
+        others: dict[str, loops.Loop] = {
+            "flax script": loops.VmappedScript(problem),
+            "flax in our loop": loops.OurLoop(problem, model=loops.FlaxModel),
+        }
+        what = {"section": "sweep", "cell": loops.CELL, "shape": str(shape), "runs": len(rates)}
+        yield from training(config, progress, what, problem, loops.OurLoop(problem), others)
+
+
+def train(config: Config, progress: Progress) -> Iterator[Row]:
+    """One run of the adding problem end to end: sampling, gradient and optimiser. Ratio: time per update
+    over ours, whose batches are drawn on the devices and divided over them. Flax script: nn.RNN, optax, a
+    jitted step with donated state, a Python loop that makes the next batch in NumPy while the step runs.
+    Flax in our loop: its RNN in `experiments.train`, every batch divided as ours."""
+    for shape in map(Shape.parse, config.train_shapes):
+        problem = loops.Problem(shape.batch, shape.ticks, shape.features, (3e-3,), config.updates)
+        devices = math.gcd(jax.device_count(), shape.batch)
+        others: dict[str, loops.Loop] = {
+            "flax script": loops.HostScript(problem),
+            "flax in our loop": loops.OurLoop(problem, devices, loops.FlaxModel),
+            "ours on one device": loops.OurLoop(problem),
+        }
+        what = {"section": "train", "cell": loops.CELL, "shape": str(shape), "runs": 1}
+        yield from training(config, progress, what, problem, loops.OurLoop(problem, devices), others)
+
+
+def training(
+    config: Config,
+    progress: Progress,
+    what: Row,
+    problem: loops.Problem,
+    ours: loops.OurLoop,
+    others: dict[str, loops.Loop],
+) -> Iterator[Row]:
+    """Times the loops that lose what ours loses, from the same parameters on the same batches."""
+    entered: dict[str, loops.Loop] = {"ours": ours}
+    for name, same in loops.compare(ours, others, TOLERANCE):
+        said = {"max_difference": same.difference, "parameters": same.parameters, "agrees": same.agrees}
+        yield {**what, "pass": "outputs", "name": name, **said}
+        if same.agrees:
+            entered[name] = others[name]
+        else:
+            label = "{section}, {shape}".format(**what)
+            progress.console.print(f"[red]{name} is wrong by {same.difference:.2g}: {label}")
+    contenders = {name: Contender(loop, jit=False) for name, loop in entered.items()}
+    updates = problem.updates * len(problem.rates)
+    timed = {**what, "pass": TRAINING, "updates": updates}
+    for row in race(progress, timed, contenders, max(2, config.rounds // 3)):
+        each = {name: row[name] / updates for name in ("p10_ms", "median_ms", "p90_ms")}
+        yield {**row, **each, "updates_per_second": 1e3 / each["median_ms"]}
+
+
+SECTIONS: dict[Section, Callable[[Config, Progress], Iterator[Row]]] = {
+    "layers": layers,
+    "sharded": sharded,
+    "length": length,
+    "linear": linear,
+    "sweep": sweep,
+    "train": train,
+}
 
 
 def environment() -> Row:
     """Where and with what a measurement was made."""
-    names = ("rnncells", "jax", "jaxlib", "flax", "equinox", "dm-haiku", "keras", "torch", "numpy")
+    names = ("rnncells", "jax", "jaxlib", "flax", "optax", "equinox", "dm-haiku", "keras", "torch", "numpy")
     installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     return {
         "versions": {name: installed[name] for name in names if name in installed},
@@ -325,26 +408,19 @@ def environment() -> Row:
 def main(config: Config) -> None:
     use_every_core()
     config.out.mkdir(parents=True, exist_ok=True)
-    console, here, rows = Console(), environment(), list[Row]()
+    console, here, rows = Console(), environment(), report.read(config.out)
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn()
-    with (config.out / "results.jsonl").open("w") as log, Progress(*columns, console=console) as progress:
-        for section in config.sections:
-            for row in SECTIONS[section](config, progress):
-                rows.append(row)
-                log.write(json.dumps({**row, **here}) + "\n")
-                log.flush()
-    with (config.out / "table.md").open("w") as tables:
-        for section in config.sections:
-            lines, caption = tabulate(find(rows, section=section)), inspect.getdoc(SECTIONS[section])
-            tables.write(f"## {section}\n\n{caption}\n\n{markdown(lines)}\n")
-            table = Table(*lines[0], box=SIMPLE_HEAD, pad_edge=False)
-            for line in lines:
-                table.add_row(*line.values())
-            console.print(f"[bold]{section}[/bold]: {caption}", table)
-    summary = summarise(rows, here["cores"])
-    (config.out / "summary.md").write_text(summary)
-    draw(rows, config.out / "benchmark.png")
-    console.print(summary, f"Everything is in {config.out}.")
+    chosen = tuple(dict.fromkeys(config.sections))
+    with Progress(*columns, console=console) as progress:
+        for section in chosen:
+            new = [{**row, **here} for row in SECTIONS[section](config, progress)]
+            others = [row for row in rows if row["section"] != section]
+            rows = sorted([*others, *new], key=lambda row: ALL.index(row["section"]))
+            report.save(rows, config.out)
+    captions: dict[str, str] = {section: inspect.getdoc(SECTIONS[section]) or "" for section in ALL}
+    report.write(rows, captions, config.out)
+    report.show(console, rows, {section: captions[section] for section in chosen})
+    console.print(report.summarise(rows), f"Everything is in {config.out}.")
 
 
 if __name__ == "__main__":

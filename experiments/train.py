@@ -1,87 +1,27 @@
-"""Training: one layer of any cell on any task, from one key to a table and a picture.
+"""Training as pure functions: one layer of any cell on any task, from one key.
 
-`make_train` returns pure functions. A whole block of optimisation steps, batches drawn on device
-included, is one jitted scan; the host only reports, writes and draws. Runs are spread over the
-devices, one at a time on each (on CPU: one device per core).
+A block of updates, batches drawn on device included, is one program. What is Python here runs once, while
+it is traced; the loop on the host is in experiments/run.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import pathlib
-import queue
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import matplotlib
-import numpy as np
 import optax
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 import rnncells
+from experiments.config import Config, Hyperparameters, Optimizer, Training
+from rnncells.ops import select
 from rnncells.tasks import Batch, Task
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-if TYPE_CHECKING:
-    CellName = str
-else:
-    CellName = Literal[tuple(rnncells.CELLS)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """How every run is trained."""
-
-    updates: int = 2000
-    """Optimisation steps of a run."""
-    batch_size: int = 64
-    """Sequences drawn afresh for every step."""
-    learning_rate: float = 3e-3
-    """Of Adam, constant."""
-    clip_norm: float = 1.0
-    """Gradients longer than this are scaled down to it."""
-    report_every: int = 50
-    """Steps in one compiled block; after each, a line of metrics and the progress bar move on."""
-    test_sequences: int = 2048
-    """Fresh sequences of the final test, the same for every run."""
-    seeds: int = 3
-    """Runs of each cell, with seeds 0, 1, ..."""
-
-    def __post_init__(self) -> None:
-        for name in ("updates", "batch_size", "report_every", "test_sequences", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}.")
-        if self.updates % self.report_every:
-            raise ValueError(
-                f"report_every: expected a divisor of updates ({self.updates}), got {self.report_every}."
-            )
-
-
-def make_cell(name: str, features: int, **optional: Any) -> rnncells.Cell:
-    """A cell of the catalogue; optional fields are set where the cell has them."""
-    kind = rnncells.CELLS[name]
-    known = {field.name for field in dataclasses.fields(kind)}
-    return kind(features, **{field: value for field, value in optional.items() if field in known})  # type: ignore[call-arg]
-
-
-class Hyperparameters(NamedTuple):
-    """The numbers of a run that may be traced."""
-
-    learning_rate: chex.Numeric
-    clip_norm: chex.Numeric
 
 
 class State(NamedTuple):
@@ -90,6 +30,12 @@ class State(NamedTuple):
     params: chex.ArrayTree
     optimizer: optax.OptState
     key: chex.PRNGKey
+    update: jax.Array
+    """int32: updates done."""
+    stage: jax.Array
+    """int32: which length of the curriculum."""
+    diverged: jax.Array
+    """int32: the update at which the loss or its gradient was not finite and the run froze, or -1."""
 
 
 class Train(NamedTuple):
@@ -97,218 +43,234 @@ class Train(NamedTuple):
 
     init: Callable[[chex.PRNGKey, Hyperparameters], State]
     advance: Callable[[State, Hyperparameters], tuple[State, jax.Array]]
-    """`report_every` updates: the new state, and the loss of each update."""
-    test: Callable[[chex.ArrayTree, chex.PRNGKey], dict[str, jax.Array]]
+    """`report_every` updates: the new state, and the loss of each update (NaN once diverged)."""
+    test: Callable[[State, Hyperparameters], dict[str, jax.Array]]
+    """The metrics of `test_sequences` fresh sequences of full length, the same for every run."""
+    task: Task
+    lengths: tuple[int, ...]
+    """The curriculum; the last is the length of the task."""
 
 
 class Model(nn.Module):
-    """One recurrent layer and a linear readout at every tick: [T, B, I] -> [T, B, O]."""
+    """One recurrent layer and a linear readout at every tick: [T, B, I] -> carry, [T, B, O]."""
 
     cell: rnncells.Cell
     output_size: int
+    remat_every: int | None = None
 
     @nn.compact
-    def __call__(self, inputs: jax.Array) -> Any:
-        return nn.Dense(self.output_size)(rnncells.linen.RNN(self.cell, time_major=True)(inputs))
+    def __call__(self, inputs: jax.Array, carry: Any = None) -> tuple[Any, jax.Array]:
+        rnn = rnncells.linen.RNN(self.cell, time_major=True, return_carry=True, remat_every=self.remat_every)
+        carry, outputs = rnn(inputs, initial_carry=carry)
+        return carry, nn.Dense(self.output_size)(outputs)
 
 
-def make_train(task: Task, cell: rnncells.Cell, config: Training) -> Train:
-    """The run of one cell on one task."""
-    model = Model(cell, task.output_size)
+def make_train(
+    config: Config,
+    cell: str | None = None,
+    *,
+    axis: str | None = None,
+    remat: bool = False,
+    model: Callable[..., nn.Module] = Model,
+) -> Train:
+    """The run of one cell on the task of an experiment, as pure functions of (key, hyperparameters).
 
-    def optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(hyper.clip_norm), optax.adam(hyper.learning_rate))
+    Args:
+        config: of the experiment. Its numbers are not read here: `config.numbers(cell)` are arguments of what
+            is returned, and may be traced, so that runs are swept without compiling again.
+        cell: which of `config.cells`; may be left out where there is one.
+        axis: the axis of `jax.shard_map` over which every batch is divided. All devices draw the whole batch
+            and take their part, so that what is learned does not depend on their number.
+        remat: keep every k-th state only, k the root of the number of ticks, and recompute the rest.
+        model: of (cell, output_size, remat_every); a module as `Model` is one.
+
+    Raises:
+        ValueError: for a cell that the config does not have, or a curriculum that does not end at the task.
+    """
+    if cell is None and len(config.cells) == 1:
+        (cell,) = config.cells
+    if cell not in config.cells:
+        raise ValueError(f"cell: expected one of {', '.join(config.cells)}, got {cell}.")
+    training, task = config.training, config.task()
+    if training.lengths and training.lengths[-1] >= task.length:
+        raise ValueError(f"lengths: expected lengths below the task's {task.length}, got {training.lengths}.")
+    lengths = (*training.lengths, task.length)
+    stages = [dataclasses.replace(task, length=length) for length in lengths]  # type: ignore[type-var]
+
+    def learner(hyper: Hyperparameters, task: Task) -> Learner:
+        every = math.isqrt(ticks(task)) if remat else None
+        built = model(hyper.cell, task.output_size, remat_every=every)
+        return Learner(built, task, hyper.optimizer, training, axis)
 
     def init(key: chex.PRNGKey, hyper: Hyperparameters) -> State:
-        init_key, key = jax.random.split(key)
-        params = model.init(init_key, jnp.zeros((1, 1, task.input_size)))
-        return State(params, optimizer(hyper).init(params), key)
-
-    def outputs(params: chex.ArrayTree, batch: Batch) -> Any:
-        return model.apply(params, batch.inputs)
-
-    def update(state: State, hyper: Hyperparameters) -> tuple[State, jax.Array]:
-        batch_key, key = jax.random.split(state.key)
-        batch = task.sample(batch_key, config.batch_size)
-
-        def loss(params: chex.ArrayTree) -> jax.Array:
-            return task.loss(outputs(params, batch), batch)
-
-        value, gradient = jax.value_and_grad(loss)(state.params)
-        change, moments = optimizer(hyper).update(gradient, state.optimizer, state.params)
-        return State(optax.apply_updates(state.params, change), moments, key), value
+        return learner(hyper, task).init(key)
 
     def advance(state: State, hyper: Hyperparameters) -> tuple[State, jax.Array]:
-        return jax.lax.scan(lambda state, _: update(state, hyper), state, length=config.report_every)
+        def block(task: Task, state: State) -> tuple[State, jax.Array]:
+            here = learner(hyper, task)
+            state, losses = jax.lax.scan(here.update, state, length=training.report_every)
+            if task != stages[-1]:
+                solved = task.solved(here.metrics(state.params, jax.random.fold_in(state.key, 0)))
+                onward = (solved & (state.diverged < 0)).astype(jnp.int32)
+                state = state._replace(stage=state.stage + onward)
+            return state, losses
 
-    def test(params: chex.ArrayTree, key: chex.PRNGKey) -> dict[str, jax.Array]:
-        batch = task.sample(key, config.test_sequences)
-        return task.metrics(outputs(params, batch), batch)
+        blocks = [functools.partial(block, task) for task in stages]
+        return blocks[0](state) if len(blocks) == 1 else jax.lax.switch(state.stage, blocks, state)
 
-    return Train(init, advance, test)
+    def test(state: State, hyper: Hyperparameters) -> dict[str, jax.Array]:
+        return learner(hyper, task).metrics(state.params, jax.random.key(2**31))
 
-
-class Result(NamedTuple):
-    """One finished run."""
-
-    cell: str
-    seed: int
-    parameters: int
-    losses: np.ndarray
-    """The training loss of every update."""
-    test: dict[str, float]
-    solved: bool
-    seconds: float
+    return Train(init, advance, test, task, lengths)
 
 
-def use_every_core() -> None:
-    """One CPU device per core; call before anything computes."""
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+def ticks(task: Task) -> int:
+    """Ticks of a sequence, which for some tasks are more than its length."""
+    return jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).mask.shape[0]
 
 
-def experiment(
-    name: str, task: Task, cells: dict[str, rnncells.Cell], config: Any, training: Training, out: pathlib.Path
-) -> list[Result]:
-    """Trains every cell with every seed, and leaves in `out`: config.json, metrics.jsonl (a line per
-    block and one per finished run), curves.png and table.md."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
-    console = Console()
-    console.print(f"{name}: {task}, memoryless baseline {task.baseline:.4g}, {len(jax.devices())} devices")
-    jobs = [(label, seed) for label in cells for seed in range(training.seeds)]
-    trains = {label: _compiled(make_train(task, cell, training)) for label, cell in cells.items()}
-    devices: queue.SimpleQueue[jax.Device] = queue.SimpleQueue()
-    for device in jax.devices():
-        devices.put(device)
-    stop = threading.Event()
-    columns = [
-        TextColumn("{task.description:<18}"),
-        BarColumn(None),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:<9} {task.fields[rate]:>6} updates/s"),
-        TimeRemainingColumn(),
-    ]
-    with (
-        (out / "metrics.jsonl").open("w") as log,
-        Progress(*columns, console=console) as progress,
-        ThreadPoolExecutor(len(jax.devices())) as pool,
-    ):
-
-        def job(label: str, seed: int) -> Result | None:
-            device = devices.get()
-            try:
-                with jax.default_device(device):
-                    bar = progress.add_task(f"{label} seed {seed}", total=training.updates, loss="", rate="")
-                    for line in _run(trains[label], task, label, seed, training):
-                        if stop.is_set():
-                            return None
-                        if isinstance(line, Result):
-                            log.write(json.dumps({"done": True, **_plain(line)}) + "\n")
-                            return line
-                        log.write(json.dumps(line) + "\n")
-                        log.flush()
-                        loss, rate = f"{line['loss']:.3g}", f"{line['updates_per_second']:.0f}"
-                        progress.update(bar, completed=line["update"], loss=loss, rate=rate)
-            finally:
-                devices.put(device)
-            return None
-
-        futures = [pool.submit(job, *each) for each in jobs]
-        try:
-            results = [result for future in futures if (result := future.result()) is not None]
-        except KeyboardInterrupt:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            console.print(f"Stopped. What was seen so far is in {out / 'metrics.jsonl'}.")
-            raise SystemExit(130) from None
-    draw(name, task, results, out / "curves.png")
-    rows = summarise(task, results)
-    (out / "table.md").write_text(markdown(rows))
-    table = Table(title=f"{name}: {task}, {training.updates} updates of {training.batch_size} sequences")
-    for heading in rows[0]:
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)
-    console.print(f"Learning curves: {out / 'curves.png'}; every number: {out / 'metrics.jsonl'}")
-    return results
+Learned = tuple[Any, Any, Any]
+"""Parameters, state of the optimiser, carry of the cell (None at the beginning of a sequence)."""
 
 
-def _compiled(train: Train) -> Train:
-    """The run with each function jitted; a state given to `advance` is used up."""
-    return Train(jax.jit(train.init), jax.jit(train.advance, donate_argnums=0), jax.jit(train.test))
+class Seen(NamedTuple):
+    """What an optimiser step saw."""
+
+    loss: jax.Array
+    counted: jax.Array
+    """Ticks that the loss is the mean of; where there are none, nothing is learned."""
+    finite: jax.Array
 
 
-def _run(
-    train: Train, task: Task, label: str, seed: int, config: Training
-) -> Iterator[dict[str, Any] | Result]:
-    """Trains; yields a line of metrics after each block, and the result at the end."""
-    hyper = Hyperparameters(config.learning_rate, config.clip_norm)
-    state = train.init(jax.random.key(seed), hyper)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    start = time.perf_counter()
-    losses: list[np.ndarray] = []
-    for update in range(config.report_every, config.updates + 1, config.report_every):
-        block_start = time.perf_counter()
-        state, block = train.advance(state, hyper)
-        losses.append(np.asarray(block))
-        yield {
-            "cell": label,
-            "seed": seed,
-            "update": update,
-            "sequences": update * config.batch_size,
-            "loss": float(losses[-1].mean()),
-            "updates_per_second": config.report_every / (time.perf_counter() - block_start),
-        }
-    test = {name: float(value) for name, value in train.test(state.params, jax.random.key(2**31)).items()}
-    seconds = time.perf_counter() - start
-    yield Result(label, seed, parameters, np.concatenate(losses), test, bool(task.solved(test)), seconds)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Learner:
+    """How a run learns from one batch, with numbers that may be traced."""
 
+    model: nn.Module
+    task: Task
+    optimizer: Optimizer
+    training: Training
+    axis: str | None
 
-def _plain(result: Result) -> dict[str, Any]:
-    return {name: value for name, value in result._asdict().items() if name != "losses"}
+    def init(self, key: chex.PRNGKey) -> State:
+        init_key, key = jax.random.split(key)
+        params = self.model.init(init_key, jnp.zeros((1, 1, self.task.input_size)))
+        moments = self.transformation(jax.random.fold_in(init_key, 1)).init(params)
+        return State(params, moments, key, jnp.int32(0), jnp.int32(0), jnp.int32(-1))
 
+    def update(self, state: State, _: None = None) -> tuple[State, jax.Array]:
+        """One batch: the new state, and the mean loss on it before it was learned."""
+        batch_key, noise_key, key = jax.random.split(state.key, 3)
+        batch = self.task.sample(batch_key, self.training.batch_size)
+        if self.axis is not None:
+            noise_key = jax.random.fold_in(noise_key, jax.lax.axis_index(self.axis))
+        (params, moments, _), seen = self.learn(state, self.part(batch), noise_key)
+        healthy = (state.diverged < 0) & seen.finite
+        done = state.update + 1
+        # A run that is not finite any more keeps its last parameters; its updates are still counted.
+        params, moments = select(healthy, (params, moments), (state.params, state.optimizer))
+        diverged = jnp.where(healthy | (state.diverged >= 0), state.diverged, done)
+        return State(params, moments, key, done, state.stage, diverged), jnp.where(
+            healthy, seen.loss, jnp.nan
+        )
 
-def summarise(task: Task, results: list[Result]) -> list[dict[str, str]]:
-    """One row per cell (medians over seeds), and one for the memoryless baseline."""
-    others = [metric for metric in results[0].test if metric != task.score]
-    rows = []
-    for label in dict.fromkeys(result.cell for result in results):
-        runs = [result for result in results if result.cell == label]
-        scores = [run.test[task.score] for run in runs]
-        row = {
-            "cell": label,
-            "weights": f"{runs[0].parameters:,}",
-            f"test {task.score}": f"{np.median(scores):.4f}",
-            "worst seed": f"{max(scores):.4f}",
-        }
-        row |= {metric: f"{np.median([run.test[metric] for run in runs]):.1%}" for metric in others}
-        row["solved"] = f"{sum(run.solved for run in runs)} of {len(runs)}"
-        row["s per run"] = f"{np.median([run.seconds for run in runs]):.0f}"
-        rows.append(row)
-    baseline = {"cell": "(memoryless)", f"test {task.score}": f"{task.baseline:.4f}"}
-    return [*rows, {heading: baseline.get(heading, "") for heading in rows[0]}]
+    def learn(self, state: State, batch: Batch, key: chex.PRNGKey) -> tuple[Learned, Seen]:
+        """One optimiser step, or one for every segment of `truncate_every` ticks."""
+        step = functools.partial(self.step, self.optimizer.learning_rate * self.schedule()(state.update))
+        start = state.params, state.optimizer, None
+        every, length = self.training.truncate_every, batch.mask.shape[0]
+        if every is None or every >= length:
+            return step(start, (batch, key))
+        count = length // every
+        segments = jax.tree.map(lambda a: a[: count * every].reshape(count, every, *a.shape[1:]), batch)
+        rest = jax.tree.map(lambda a: a[count * every :], batch)
+        keys = jax.random.split(key, count + 1)
+        first, others = jax.tree.map(lambda a: a[0], segments), jax.tree.map(lambda a: a[1:], segments)
+        # The first by itself: a learned initial state gets its gradient there.
+        learned, seen = step(start, (first, keys[0]))
+        learned, more = jax.lax.scan(step, learned, (others, keys[1:-1]))
+        all_seen = jax.tree.map(lambda a, b: jnp.append(b, a), seen, more)
+        if rest.mask.shape[0]:
+            learned, seen = step(learned, (rest, keys[-1]))
+            all_seen = jax.tree.map(jnp.append, all_seen, seen)
+        counted = jnp.sum(all_seen.counted)
+        loss = jnp.sum(all_seen.loss * all_seen.counted) / jnp.maximum(counted, 1)
+        return learned, Seen(loss, counted, jnp.all(all_seen.finite))
 
+    def step(self, rate: Any, learned: Learned, given: tuple[Batch, chex.PRNGKey]) -> tuple[Learned, Seen]:
+        """One step of the optimiser at a learning rate, on the mean loss over the batch of all devices."""
+        (params, moments, carry), (batch, key) = learned, given
+        own = jnp.sum(batch.mask).astype(jnp.float32)
+        counted = self.total(own)
+        share = own / jnp.maximum(counted, 1)
+        scale = share * batch.mask.shape[0] if self.training.scale_loss == "length" else share
 
-def markdown(rows: list[dict[str, str]]) -> str:
-    """The rows as a Markdown table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+        def objective(params: chex.ArrayTree) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+            given = params, batch.inputs, carry
+            after, outputs = cast(tuple[Any, jax.Array], self.model.apply(*given, rngs={"dropout": key}))
+            loss = self.task.loss(outputs, batch)
+            return scale * loss, (share * loss, after)
 
+        gradient, (loss, carry) = jax.grad(objective, has_aux=True)(params)
+        gradient, loss = self.total((gradient, loss))
+        gradient = self.penalised(gradient, params)
+        change, after = self.transformation().update(gradient, moments, params)
+        change = jax.tree.map(lambda c: -rate * c, change)
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm((gradient, change)))
+        params, moments = select(counted > 0, (optax.apply_updates(params, change), after), (params, moments))
+        return (params, moments, carry), Seen(loss, counted, finite)
 
-def draw(name: str, task: Task, results: list[Result], path: pathlib.Path, window: int = 50) -> None:
-    """Training loss against updates: the median over seeds, and their range."""
-    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    for label in dict.fromkeys(result.cell for result in results):
-        runs = np.stack([result.losses for result in results if result.cell == label])
-        size = min(window, runs.shape[1])
-        blocks = runs[:, : runs.shape[1] // size * size].reshape(len(runs), -1, size).mean(-1)
-        updates = size * (1 + np.arange(blocks.shape[1]))
-        (line,) = axes.plot(updates, np.median(blocks, 0), label=label)
-        axes.fill_between(updates, blocks.min(0), blocks.max(0), alpha=0.2, color=line.get_color(), lw=0)
-    axes.axhline(task.baseline, color="black", lw=1, ls="--", label="memoryless baseline")
-    axes.set(title=f"{name}: {task}", xlabel="updates", ylabel="training loss", yscale="log")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    def penalised(self, gradient: chex.ArrayTree, params: chex.ArrayTree) -> chex.ArrayTree:
+        """With the gradient of l2 * sum of squares + l1 * sum of absolute values."""
+        l2, l1 = self.optimizer.l2, self.optimizer.l1
+        if l2 is not None:
+            gradient = jax.tree.map(lambda g, p: g + 2 * l2 * p, gradient, params)
+        if l1 is not None:
+            gradient = jax.tree.map(lambda g, p: g + l1 * jnp.sign(p), gradient, params)
+        return gradient
+
+    def transformation(self, key: chex.PRNGKey | None = None) -> optax.GradientTransformation:
+        """What becomes of a gradient before the learning rate; `key` is needed to initialise."""
+        own, links = self.optimizer, []
+        if own.clip_value is not None:
+            links.append(optax.clip(own.clip_value))
+        if own.clip_norm is not None:
+            links.append(optax.clip_by_global_norm(own.clip_norm))
+        if own.noise is not None:
+            links.append(optax.add_noise(own.noise, 0.55, jax.random.key(0) if key is None else key))
+        kinds = {"adam": optax.scale_by_adam, "rmsprop": optax.scale_by_rms, "sgd": optax.identity}
+        links.append(kinds[own.kind]())
+        if own.weight_decay is not None:
+            links.append(optax.add_decayed_weights(own.weight_decay))
+        return optax.chain(*links)
+
+    def schedule(self) -> optax.Schedule:
+        """The course of the learning rate over updates, at most 1."""
+        warmup = self.optimizer.warmup
+        falling = max(1, self.training.updates - warmup)
+        shape = {
+            "constant": optax.constant_schedule(1.0),
+            "linear": optax.linear_schedule(1.0, 0.0, falling),
+            "cosine": optax.cosine_decay_schedule(1.0, falling),
+        }[self.optimizer.schedule]
+        if not warmup:
+            return shape
+        return optax.join_schedules([lambda count: (count + 1) / warmup, shape], [warmup])
+
+    def metrics(self, params: chex.ArrayTree, key: chex.PRNGKey) -> dict[str, jax.Array]:
+        """Scores on fresh sequences."""
+        batch = self.task.sample(key, self.training.test_sequences)
+        _, outputs = cast(tuple[Any, jax.Array], self.model.apply(params, batch.inputs))
+        return self.task.metrics(outputs, batch)
+
+    def part(self, batch: Batch) -> Batch:
+        """This device's sequences."""
+        if self.axis is None:
+            return batch
+        size = batch.mask.shape[1] // jax.lax.axis_size(self.axis)
+        start = size * jax.lax.axis_index(self.axis)
+        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size, 1), batch)
+
+    def total(self, tree: Any) -> Any:
+        """The sum over the devices that share a batch."""
+        return tree if self.axis is None else jax.lax.psum(tree, self.axis)

@@ -157,7 +157,9 @@ def associative(
 
 
 CACHE = 3 * 2**18
-"""Numbers in the elements of one chunk: what fits into the second-level cache of a CPU core, about."""
+"""Numbers in the elements of one chunk on a CPU, by measurement (docs/performance.md, "Linear cells")."""
+SHORTEST = 256
+"""Ticks of a chunk below which there is no reliable gain, by measurement too."""
 
 
 def size(tree: Any) -> int:
@@ -172,7 +174,7 @@ def chunk_length(length: int, element: Any) -> int | None:
     chunks is used again and stays in the cache. None where a tick is so wide that there is no gain.
     """
     fits = CACHE // max(size(element), 1)
-    if fits < 16:
+    if fits < SHORTEST:
         return None
     if 3 * length <= 4 * fits:
         return length

@@ -37,11 +37,15 @@ class Task(Protocol):
     score: str
     """The metric that decides whether the task is solved, and that tables report first."""
 
+    @property
+    def length(self) -> int:
+        """The dependency, in ticks: `dataclasses.replace` makes the same task at another length."""
+
     def sample(self, key: chex.PRNGKey, batch_size: int) -> Batch:
         """Draws sequences."""
 
     def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
-        """The training loss of outputs [T, B, O], a scalar."""
+        """The training loss of outputs [T, B, O], a scalar: the mean over the ticks that count."""
 
     def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """Scores of outputs [T, B, O], scalars."""
@@ -60,7 +64,8 @@ def _variant(name: str, value: Any, known: tuple[str, ...]) -> None:
 
 
 def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.where(mask, values, 0)) / jnp.sum(mask).astype(values.dtype)
+    """0 where nothing counts, as in a segment before the answer."""
+    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1).astype(values.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Strictness for the whole suite: no silent promotion of dtypes or ranks; warnings are errors."""
+"""Strictness for the whole suite: no silent promotion of dtypes or ranks; warnings are errors. Two devices."""
 
 import itertools
 
@@ -8,6 +8,7 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 2)
 
 
 _tests_done = itertools.count(1)
@@ -32,3 +33,17 @@ def x64():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def standard_promotion():
+    """What experiments run under: optax's Adam raises a float to an integer power. Set for all threads, so not by
+    a context."""
+    strict = {
+        name: getattr(jax.config, name) for name in ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
+    }
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    jax.config.update("jax_numpy_rank_promotion", "allow")
+    yield
+    for name, value in strict.items():
+        jax.config.update(name, value)

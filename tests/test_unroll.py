@@ -318,6 +318,7 @@ def test_chunks_of_linear_cells_change_nothing(cell, size, length, options, monk
     """Where a sequence does not fit into the cache it is taken in chunks: outputs, derivatives of both modes,
     noise and a sweep, against one loop."""
     monkeypatch.setattr(linear_scan, "CACHE", 16 * 2 * B * 4)
+    monkeypatch.setattr(linear_scan, "SHORTEST", 16)
     element = jax.ShapeDtypeStruct((2, B, 4), jnp.float64)
     assert linear_scan.chunk_length(length, element) == 16
     jax.clear_caches()  # the length of a chunk is not part of what a compiled program is known by

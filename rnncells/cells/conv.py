@@ -112,7 +112,7 @@ class _ConvCell(Cell):
 def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """kernel [*k, I, O] * x [*B, *S, I] -> [*B, *S, O], with zeros beyond the border.
 
-    A matrix product on CPU, where XLA's convolutions took 5 to 20 times as long, gradients included.
+    A matrix product on CPU, where XLA's convolutions are many times slower, gradients included.
     """
     dtype = wider(x.dtype, kernel.dtype)
     return jax.lax.platform_dependent(

@@ -1,16 +1,9 @@
 """Cells made of cells. A wrapper takes a cell and is one; a new one is a class here and one line."""
 
 from rnncells.wrappers.decoder import AttentionCarry, AttentionDecoder
-from rnncells.wrappers.kernel import (
-    DropConnect,
-    LayerNorm,
-    LowRank,
-    RecurrentDropout,
-    RMSNorm,
-    VariationalDropout,
-    WeightNorm,
-)
+from rnncells.wrappers.dropout import DropConnect, RecurrentDropout, VariationalDropout
 from rnncells.wrappers.pointwise import Highway, Projection, Residual
+from rnncells.wrappers.reparametrise import LayerNorm, LowRank, RMSNorm, WeightNorm
 from rnncells.wrappers.stack import Bidirectional, BidirectionalCarry, Stack
 from rnncells.wrappers.state import LearnedCarry, StateNoise, Zoneout
 from rnncells.wrappers.wrapper import Pointwise, Wrapper

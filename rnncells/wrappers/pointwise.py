@@ -88,6 +88,17 @@ class Highway(Pointwise):
         return gate * y + (1 - gate) * x
 
 
+def _emitting(cell: Cell) -> GatedCell:
+    """The cell, whose output must be a part of its state that nothing but its recurrent kernel reads."""
+    if not (isinstance(cell, GatedCell) and cell.emits):
+        raise ValueError(
+            "Projection: with recurrent=True expected a cell of the LSTM family, not wrapped, whose"
+            f" output only its recurrent kernel reads, got {cell}; pass recurrent=False to project"
+            " its output alone, or put other wrappers around the Projection."
+        )
+    return cell
+
+
 class Projection(Pointwise):
     """An output of another width, by a matrix; with `recurrent`, what the cell reads of its past is
     that projection too (LSTMP).
@@ -121,39 +132,31 @@ class Projection(Pointwise):
     def output_size(self) -> int:
         return self.size
 
-    @property
-    def _emits(self) -> str:
-        if not (isinstance(self.cell, GatedCell) and self.cell.emits):
-            raise ValueError(
-                "Projection: with recurrent=True expected a cell of the LSTM family, not wrapped, whose"
-                f" output only its recurrent kernel reads, got {self.cell}; pass recurrent=False to project"
-                " its output alone, or put other wrappers around the Projection."
-            )
-        return self.cell.emits
-
     def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
         cell_key, kernel_key, recurrent_key = jax.random.split(key, 3)
-        params, cell = self.cell.init(cell_key, input_size, dtype), self.cell
-        if self.recurrent and self._emits and isinstance(cell, GatedCell):
+        params = self.cell.init(cell_key, input_size, dtype)
+        if self.recurrent:
+            cell = _emitting(self.cell)
             shape = (self.size, cell.features, len(cell.gates))
             kernel = gate_kernel(cell.recurrent_init, recurrent_key, *shape, dtype)
             params = {**params, "recurrent_kernel": kernel}
-        projection = self.kernel_init(kernel_key, (cell.output_size, self.size), dtype)
+        projection = self.kernel_init(kernel_key, (self.cell.output_size, self.size), dtype)
         return {"cell": params, "projection": projection}
 
     def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Carry:
         carry = super().initial_carry(params, batch_shape)
         if not self.recurrent:
             return carry
-        old = getattr(carry, self._emits)
-        return carry._replace(**{self._emits: jnp.zeros((*batch_shape, self.size), old.dtype)})
+        name = _emitting(self.cell).emits
+        old = getattr(carry, name)
+        return carry._replace(**{name: jnp.zeros((*batch_shape, self.size), old.dtype)})
 
     def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
         carry, out = super().step(weights, carry, drive)
         if not self.recurrent:
             return carry, out
         out = dense(out, weights["projection"])
-        return carry._replace(**{self._emits: out}), out
+        return carry._replace(**{_emitting(self.cell).emits: out}), out
 
     def after(self, weights: Weights, x: Any, y: Any) -> Any:
         return y if self.recurrent else dense(y, weights["projection"])

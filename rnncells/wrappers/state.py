@@ -14,7 +14,7 @@ from rnncells.dtypes import accumulator
 from rnncells.ops import align, select
 from rnncells.wrappers.wrapper import (
     TickWrapper,
-    Wrapped,
+    WrappedDrive,
     Wrapper,
     carried_out,
     per_leaf,
@@ -55,7 +55,7 @@ class _StateWrapper(TickWrapper):
         drive = super().project(weights, x, inner_key)
         if self.linear:
             return with_element(drive, self.change_element(own, drive.element))
-        return Wrapped(drive, own)
+        return WrappedDrive(drive, own)
 
     def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
         if self.linear:
@@ -119,7 +119,7 @@ def _mask(key: chex.PRNGKey, rate: Any, like: jax.Array) -> jax.Array:
 
 
 def _mix(rate: Any, old: jax.Array, new: jax.Array) -> jax.Array:
-    rate = align(jnp.asarray(rate, new.real.dtype), new)
+    rate = align(jnp.asarray(rate, new.dtype), new)
     return rate * old + (1 - rate) * new
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import chex
@@ -11,11 +12,14 @@ import jax.numpy as jnp
 
 from rnncells import checks
 from rnncells.cell import Carry, Cell, Drive, Params, Scan, Ticks, Weights, inner
+from rnncells.kernels import replace_kernels
 from rnncells.linear_scan import Monoid
 from rnncells.ops import select
 
+INPUT, RECURRENT = "kernel", "recurrent_kernel"
 
-class Wrapped(NamedTuple):
+
+class WrappedDrive(NamedTuple):
     """The drive of a wrapper that adds something to the inner one."""
 
     inner: Drive
@@ -28,7 +32,7 @@ class Wrapped(NamedTuple):
 
 def with_element(drive: Drive, element: Any) -> Drive:
     """The drive of a linear cell with another monoid element."""
-    if isinstance(drive, Wrapped):
+    if isinstance(drive, WrappedDrive):
         return drive._replace(inner=with_element(drive.inner, element))
     return drive._replace(element=element)
 
@@ -135,12 +139,12 @@ class Pointwise(Wrapper):
         return self.cell.layered
 
     def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
-        return Wrapped(super().project(weights, x, key), x)
+        return WrappedDrive(super().project(weights, x, key), x)
 
-    def step(self, weights: Weights, carry: Carry, drive: Wrapped) -> tuple[Carry, Any]:
+    def step(self, weights: Weights, carry: Carry, drive: WrappedDrive) -> tuple[Carry, Any]:
         return super().step(weights, carry, drive.inner)
 
-    def readout(self, weights: Weights, out: Any, drive: Wrapped) -> Any:
+    def readout(self, weights: Weights, out: Any, drive: WrappedDrive) -> Any:
         return self.after(weights, drive.own, super().readout(weights, out, drive.inner))
 
     def over(
@@ -155,24 +159,19 @@ class Pointwise(Wrapper):
         return carry, ys, carries
 
 
-def flatten(tree: Any) -> tuple[list[Any], Any]:
-    return jax.tree.flatten(tree)
-
-
 def per_leaf(name: str, value: Any, tree: Any) -> Any:
     """A number for every leaf of the state: one for all, or as many as the state has, in its structure."""
-    leaves, structure = flatten(tree)
-    given, own_structure = flatten(value)
-    if len(given) == 1 and given[0] is value:
-        given, own_structure = [value] * len(leaves), structure
-    if own_structure != structure:
+    if jax.tree_util.all_leaves([value]):
+        value = jax.tree.broadcast(value, tree)
+    expected: Any = jax.tree.structure(tree)
+    if expected != jax.tree.structure(value):
         raise ValueError(
             f"{name}: expected one number, or one for each part of the state"
             f" {checks.describe(tree)}, got {checks.describe(value)}."
         )
-    for number, leaf in zip(given, leaves, strict=True):
+    for number, leaf in zip(jax.tree.leaves(value), jax.tree.leaves(tree), strict=True):
         checks.fits(name, number, leaf.shape)
-    return jax.tree.unflatten(structure, given)
+    return value
 
 
 def carried_out(out: Any, old: Any, new: Any) -> Any:
@@ -180,3 +179,43 @@ def carried_out(out: Any, old: Any, new: Any) -> Any:
     becomes that of `new`."""
     swap = {id(a): b for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)}
     return jax.tree.map(lambda leaf: swap.get(id(leaf), leaf), out)
+
+
+def with_kernels(wrapper: Wrapper, weights: Weights, name: str, new: Callable[[Any], Any]) -> Weights:
+    """The weights with their kernels replaced; a cell that has none is refused."""
+    made, count = replace_kernels(weights, name, new)
+    if count == 0:
+        raise ValueError(
+            f"{type(wrapper).__name__}: expected a cell with a `{name}` among its weights, got"
+            f" {wrapper.cell}, which has {checks.describe(weights)}."
+        )
+    return made
+
+
+def require_matrices(wrapper: Wrapper, weights: Weights, name: str) -> None:
+    """Kernels of that name, all of them matrices."""
+
+    def check(kernel: Any) -> Any:
+        check_matrix(wrapper, kernel)
+        return kernel
+
+    with_kernels(wrapper, weights, name, check)
+
+
+def check_matrix(wrapper: Wrapper, kernel: Any) -> None:
+    """Refuses kernels with more than two axes, and what `check_array` refuses."""
+    check_array(wrapper, kernel)
+    if len(kernel.shape) != 2:
+        raise ValueError(
+            f"{type(wrapper).__name__}: expected kernels [K, N], got {checks.describe(kernel)} in"
+            f" {wrapper.cell}."
+        )
+
+
+def check_array(wrapper: Wrapper, kernel: Any) -> None:
+    """Refuses the parts in which another wrapper keeps a kernel among the params."""
+    if isinstance(kernel, dict):
+        raise ValueError(
+            f"{type(wrapper).__name__}: expected a cell whose recurrent kernel is one array, got"
+            f" {wrapper.cell}; a kernel can be factored or normalised by weights once."
+        )

@@ -1,0 +1,374 @@
+"""The decoder that attends, against literal NumPy and loops over single sequences."""
+
+import dataclasses
+import functools
+import pickle
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import rnncells
+from rnncells import CELLS, GRU, LSTM, AttentionCarry, AttentionDecoder, MultiplicativeAttention, unroll
+from rnncells.initializers import Normal, Zeros
+from tests import reference
+from tests.cases import (
+    ATTENTIONS,
+    FEATURES,
+    INPUT,
+    LENGTHS,
+    B,
+    M,
+    S,
+    T,
+    assert_own_draws,
+    close,
+    combinations,
+    exact,
+    numpy_attend_all,
+    random_like,
+    random_params,
+    to_numpy,
+)
+from tests.test_unroll import Learned, Noisy, Pairs
+
+I, H = INPUT, FEATURES  # noqa: E741
+KEY = jax.random.key(0)
+CELL = LSTM(H)
+over_orders = pytest.mark.parametrize("order", ["bahdanau", pytest.param("luong", marks=pytest.mark.laws)])
+
+
+def decoder_setup(decoder, lengths=None, dtype=jnp.float64, memory_size=M):
+    """The decoder with a memory, its params, random xs and a random carry."""
+    memory = random_like(jnp.zeros((S, B, memory_size), dtype), 5)
+    decoder = decoder.attend(memory, lengths)
+    params = random_params(decoder, dtype=dtype)
+    xs = random_like(jnp.zeros((T, B, I), dtype), 6)
+    return decoder, params, xs, jax.tree.map(jnp.abs, random_like(decoder.initial_carry(params, (B,)), 7))
+
+
+def numpy_decode(decoder, params, xs, carry):
+    """The decoder as loops; the ticks of its cell come from tests/reference.py."""
+    step = reference.REFERENCES[type(decoder.cell).__name__]
+    params, xs, carry = to_numpy((params, xs, carry))
+    state, feedback, weights = carry
+    ys, looked = [], []
+    for x in xs:
+
+        def attend(query):
+            return numpy_attend_all(
+                decoder.attention, params["attention"], query, decoder.memory, decoder.lengths
+            )
+
+        if decoder.order == "bahdanau":
+            context, weights = attend(feedback)
+            state, feedback = step(decoder.cell, params["cell"], state, np.concatenate([x, context], -1))
+            ys.append(np.concatenate([feedback, context], -1))
+        else:
+            state, out = step(decoder.cell, params["cell"], state, np.concatenate([x, feedback], -1))
+            context, weights = attend(out)
+            feedback = np.tanh(np.concatenate([context, out], -1) @ params["combine_kernel"])
+            ys.append(feedback)
+        looked.append(weights.T)
+    return AttentionCarry(state, feedback, weights.T), np.stack(ys), np.stack(looked)
+
+
+@exact
+@combinations(ATTENTIONS, ("bahdanau", "additive"), ("luong", "general"))
+def test_decoder_equals_the_equations(order, name):
+    """unroll, a scan over ticks, and ticks with prepared weights; and where it looked."""
+    decoder, params, xs, carry = decoder_setup(AttentionDecoder(CELL, ATTENTIONS[name], order=order), LENGTHS)
+    expected_last, expected_ys, looked = numpy_decode(decoder, params, xs, carry)
+    last, (ys, carries) = unroll(decoder, params, xs, carry, return_carries=True)
+    assert ys.shape[-1] == decoder.output_size
+    close(ys, expected_ys)
+    close(jax.tree.leaves(last), jax.tree.leaves(expected_last))
+    close(carries.weights, looked)
+    close(jax.lax.scan(functools.partial(decoder, params), carry, xs), (last, ys))
+    weights = decoder.prepare(params)
+    for x, y in zip(xs, ys, strict=True):
+        carry, own = decoder.tick(weights, carry, x)
+        close(own, y)
+    close(carry, last)
+
+
+@exact
+@combinations(CELLS, ("luong", "ExpRNN"))
+def test_decoder_around_every_cell(order, name):
+    """The cell inside, tick by tick with what the decoder shows it."""
+    cell = CELLS[name](H)
+    attention = ATTENTIONS["additive"]
+    decoder, params, xs, carry = decoder_setup(AttentionDecoder(cell, attention, order=order), LENGTHS)
+    last, ys = unroll(decoder, params, xs, carry)
+    state, feedback, _ = carry
+    for x, y in zip(xs, ys, strict=True):
+        if order == "bahdanau":
+            context, _ = numpy_attend_all(attention, params["attention"], feedback, decoder.memory, LENGTHS)
+            state, feedback = cell(params["cell"], state, jnp.concatenate([x, context], -1))
+            close(y, jnp.concatenate([feedback, context], -1))
+        else:
+            state, out = cell(params["cell"], state, jnp.concatenate([x, feedback], -1))
+            context, _ = numpy_attend_all(attention, params["attention"], out, decoder.memory, LENGTHS)
+            feedback = jnp.tanh(jnp.concatenate([context, out], -1) @ params["combine_kernel"])
+            close(y, feedback)
+    close((last.cell, last.feedback), (state, feedback))
+    half = decoder_setup(AttentionDecoder(cell, attention, order=order), LENGTHS, jnp.bfloat16)
+    last, ys = unroll(*half)
+    assert ys.dtype == jnp.bfloat16
+    chex.assert_trees_all_equal_dtypes(last, half[-1])
+
+
+@exact
+@combinations(("forward", "backward"), ("bahdanau", "backward"), ("luong", "forward"))
+def test_options_equal_loops_over_single_sequences(order, name):
+    """Lengths, masks, resets, recomputation, truncation; NaN wherever nothing exists."""
+    decoder, params, xs, carry = decoder_setup(
+        AttentionDecoder(CELL, ATTENTIONS["additive"], order=order), LENGTHS
+    )
+    rng, reverse = np.random.default_rng(0), name == "backward"
+    options = {"lengths": np.array([T, 0, 4]), "mask": rng.random((T, B)) < 0.8}
+    options |= {"resets": rng.random((T, B)) < 0.4, "truncate_every": 4}
+    dead = ~options["mask"] | (np.arange(T)[:, None] >= options["lengths"])
+    xs = jnp.where(dead[..., None], jnp.nan, xs)
+    memory = jnp.where((np.arange(S)[:, None] >= LENGTHS)[..., None], jnp.nan, decoder.memory)
+    cotangents = random_like(unroll(decoder, params, xs, carry, return_carries=True))
+
+    def whole(params, memory, xs, carry):
+        attended = decoder.attend(memory, LENGTHS)
+        extra = {"remat_every": 4, "return_carries": True, "reverse": reverse}
+        return unroll(attended, params, xs, carry, **options, **extra)
+
+    def alone(params, memory, xs, carry):
+        each = []
+        for b in range(B):
+            one = decoder.attend(memory[:, b], LENGTHS[b])
+            own = {name: v if name == "truncate_every" else v[..., b : b + 1] for name, v in options.items()}
+            state = jax.tree.map(lambda leaf, b=b: leaf[b : b + 1], carry)
+            each.append(reference.loops(one, params, xs[:, b : b + 1], state, reverse=reverse, **own))
+        last = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[last for last, _ in each])
+        return last, jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), *[out for _, out in each])
+
+    def everything(run):
+        def score(*args):
+            out = run(*args)
+            terms = jax.tree.map(lambda leaf, weight: jnp.sum(jnp.sin(leaf) * weight), out, cotangents)
+            return sum(jax.tree.leaves(terms)), out
+
+        gradient = jax.value_and_grad(score, (0, 1, 2, 3), has_aux=True)
+        return jax.jit(gradient)(params, memory, xs, carry)
+
+    expected = everything(alone)
+    chex.assert_tree_all_finite(expected)
+    chex.assert_trees_all_close(everything(whole), expected, atol=1e-10)
+
+
+@exact
+@combinations(ATTENTIONS)
+def test_gradients_reach_params_memory_and_encoder(order, name):
+    encoder, decoder = GRU(M), AttentionDecoder(CELL, ATTENTIONS[name], order=order)
+    attended, params, xs, _ = decoder_setup(decoder)
+    encoder_params = random_params(encoder, dtype=jnp.float64)
+
+    def outputs(encoder_params, params, xs, sources):
+        memory = unroll(encoder, encoder_params, sources, lengths=LENGTHS)[1]
+        return jax.tree.map(jnp.sin, unroll(decoder.attend(memory, LENGTHS), params, xs[:3], remat_every=2))
+
+    sources = random_like(jnp.zeros((S, B, I)), 8)
+    check_grads(outputs, (encoder_params, params, xs, sources), order=1, modes=("fwd", "rev"), eps=1e-6)
+    slope = jax.grad(lambda attended: jnp.sum(unroll(attended, params, xs)[1]))(attended)
+    assert np.abs(slope.memory).min() > 0
+
+
+@exact
+@combinations(ATTENTIONS)
+def test_second_derivatives(order, name):
+    decoder, params, xs, _ = decoder_setup(AttentionDecoder(CELL, ATTENTIONS[name], order=order), LENGTHS)
+
+    def outputs(params, memory):
+        return jnp.sum(jnp.sin(unroll(decoder.attend(memory, LENGTHS), params, xs[:3])[1]))
+
+    check_grads(outputs, (params, decoder.memory), order=2, modes=("fwd", "rev"), rtol=1e-4, atol=1e-4)
+
+
+@exact
+@over_orders
+def test_vmap_over_the_batch_and_over_numbers(order):
+    decoder, params, xs, carry = decoder_setup(
+        AttentionDecoder(CELL, ATTENTIONS["additive"], order=order), LENGTHS
+    )
+    axes = dataclasses.replace(decoder, cell=None, attention=None, memory=1, lengths=0, kernel_init=None)
+    over = jax.vmap(unroll, (axes, None, 1, 0), (0, 1))
+    close(over(decoder, params, xs, carry), unroll(decoder, params, xs, carry))
+
+    def outputs(bias):
+        own = dataclasses.replace(decoder, cell=LSTM(H, forget_bias=bias))
+        return unroll(own, own.init(KEY, I, jnp.float64), xs)[1]
+
+    swept = jax.vmap(outputs)(jnp.array([-1.0, 2.0]))
+    close(swept, jnp.stack([outputs(-1.0), outputs(2.0)]))
+
+
+@over_orders
+def test_as_a_pytree(order, monkeypatch):
+    """Another memory of the same shape does not compile again; the decoder is a value and serialises."""
+    decoder, params, xs, _ = decoder_setup(
+        AttentionDecoder(CELL, ATTENTIONS["additive"], order=order), LENGTHS, jnp.float32
+    )
+    traced, step = [], AttentionDecoder.step
+    monkeypatch.setattr(AttentionDecoder, "step", lambda self, *a: traced.append(1) or step(self, *a))
+    run = jax.jit(unroll)
+    _, ys = run(decoder, params, xs)
+    before = len(traced)
+    _, other = run(decoder.attend(decoder.memory + 1, LENGTHS - (LENGTHS > 1)), params, xs)
+    assert len(traced) == before
+    assert not np.allclose(ys, other)
+    close(ys, unroll(decoder, params, xs)[1], atol=1e-6)
+
+    assert pickle.loads(pickle.dumps(decoder)) == decoder == dataclasses.replace(decoder)
+    assert decoder != decoder.attend(decoder.memory + 1, LENGTHS)
+    bare, twin = (AttentionDecoder(CELL, ATTENTIONS["dot"], order=order) for _ in range(2))
+    assert hash(bare) == hash(twin)
+    assert decoder != decoder.attend(decoder.memory)
+    assert "memory=float32[5,3,4], lengths=int64[3]" in repr(decoder)
+
+
+@over_orders
+def test_what_a_decoder_starts_from(order):
+    """Nothing has been seen, no two parameters are one draw, and W_c is drawn as asked."""
+    cell = GRU(8, kernel_init=Normal(), recurrent_init=Normal())
+    decoder = AttentionDecoder(
+        cell, MultiplicativeAttention("general", kernel_init=Normal()), order=order, kernel_init=Normal()
+    ).attend(jnp.ones((S, B, 8)))
+    params = decoder.init(KEY, 8)
+    assert_own_draws(params)
+    assert not any(map(np.any, jax.tree.leaves(decoder.initial_carry(params, (B,)))))
+    if order == "luong":
+        zeros = dataclasses.replace(decoder, kernel_init=Zeros()).init(KEY, 8)["combine_kernel"]
+        np.testing.assert_array_equal(zeros, np.zeros((16, 8)))
+
+
+@exact
+@over_orders
+def test_decoder_dtypes(order):
+    """The memory takes part in the promotion; nothing leaks into 64 bits."""
+    decoder, params, xs, carry = decoder_setup(
+        AttentionDecoder(CELL, ATTENTIONS["general"], order=order), LENGTHS, jnp.float32
+    )
+    for dtype in (jnp.float32, jnp.bfloat16):
+        half = jax.tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype), (params, xs))
+        last, ys = unroll(decoder, *half)
+        assert {leaf.dtype for leaf in jax.tree.leaves((last, ys))} == {jnp.dtype("float32")}
+        assert not any(leaf.weak_type for leaf in jax.tree.leaves((last, ys)))
+    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)
+    chex.assert_trees_all_equal((last, ys), unroll(decoder, *wide))
+    chex.assert_trees_all_equal_dtypes(decoder(params, carry, xs[0].astype(jnp.bfloat16))[0], carry)
+
+
+INNER = {
+    "Noisy": Noisy(H),
+    "Learned": Learned(H),
+    "Stack": rnncells.Stack([Noisy(H), GRU(H)]),
+    "VariationalDropout": rnncells.VariationalDropout(CELL, 0.4),
+}
+
+
+@combinations(INNER, ("bahdanau", "Stack"), ("luong", "Learned"))
+def test_noise_learned_carries_and_stacks_inside(order, name):
+    cell = INNER[name]
+    decoder, params, xs, carry = decoder_setup(
+        AttentionDecoder(cell, ATTENTIONS["additive"], order=order), None, jnp.float32
+    )
+    key = jax.random.key(3)
+    weights, carry, by_hand = decoder.prepare(params, key, (B,)), decoder.initial_carry(params, (B,)), []
+    chex.assert_trees_all_equal(carry.cell, cell.initial_carry(params["cell"], (B,)))
+    for t, x in enumerate(xs):
+        carry, y = decoder.tick(weights, carry, x, jax.random.fold_in(key, t))
+        by_hand.append(y)
+    for given in (key, jax.random.key_data(key)):
+        expected = jnp.stack(by_hand)
+        chex.assert_trees_all_close(unroll(decoder, params, xs, key=given)[1], expected, atol=1e-5)
+    quiet = unroll(decoder, params, xs)[1]
+    assert np.allclose(quiet, expected, atol=1e-5) == (name == "Learned")
+
+
+@exact
+@over_orders
+def test_sequences_split_and_are_causal(order):
+    decoder, params, xs, carry = decoder_setup(AttentionDecoder(CELL, ATTENTIONS["additive"], order=order))
+    last, ys = unroll(decoder, params, xs, carry)
+    middle, first = unroll(decoder, params, xs[:2], carry)
+    end, second = unroll(decoder, params, xs[2:], middle)
+    close((end, jnp.concatenate([first, second])), (last, ys))
+    close(numpy_decode(decoder, params, xs, carry)[1], ys)
+    np.testing.assert_array_equal(ys[:3], unroll(decoder, params, xs.at[3].add(1.0), carry)[1][:3])
+
+
+class Grid(Pairs):
+    """A cell whose inputs are images."""
+
+    input_ndim = 3
+
+
+MEMORY, XS = jnp.ones((S, B, M)), jnp.ones((T, B, I))
+DECODER = AttentionDecoder(CELL, ATTENTIONS["additive"])
+PARAMS = DECODER.attend(MEMORY).init(KEY, I)
+MISSING = (
+    r"memory: expected \[S, \*batch, M\], got None in AttentionDecoder\(cell=LSTM\(features=4.*"
+    r"\.attend\(encoder_outputs\)"
+)
+
+
+def decode(decoder=DECODER, memory=MEMORY, lengths=None, xs=XS):
+    return lambda: unroll(decoder.attend(memory, lengths), PARAMS, xs)
+
+
+BAD = {
+    "order": (lambda: dataclasses.replace(DECODER, order="both"), ValueError, "'bahdanau' or 'luong', got"),
+    "init without memory": (lambda: DECODER.init(KEY, I), ValueError, MISSING),
+    "carry without memory": (lambda: DECODER.initial_carry(PARAMS, (B,)), ValueError, MISSING),
+    "prepare without memory": (lambda: DECODER.prepare(PARAMS), ValueError, MISSING),
+    "unroll without memory": (lambda: unroll(DECODER, PARAMS, XS), ValueError, MISSING),
+    "memory of another batch": (
+        decode(memory=MEMORY[:, :2]),
+        ValueError,
+        r"memory: expected batch axes \[3\], those of the inputs, got float32\[5,2,4\]",
+    ),
+    "memory for a batch of none": (decode(xs=XS[:, 0]), ValueError, r"query: expected axes \[3\] before"),
+    "memory of another width": (
+        decode(memory=MEMORY[..., :2]),
+        ValueError,
+        r"params: for xs with 3 features AttentionDecoder\(.*memory=float32\[5,3,2\]",
+    ),
+    "prepared for another width": (
+        lambda: DECODER.attend(MEMORY[..., :2]).prepare(PARAMS),
+        ValueError,
+        "memory: expected a last axis of 4",
+    ),
+    "lengths of the decoder": (decode(lengths=np.array([6, 1, 1])), ValueError, "lengths: .* 0 to 5"),
+    "lengths set by hand": (
+        lambda: unroll(dataclasses.replace(DECODER, memory=MEMORY, lengths=np.array([6, 1, 1])), PARAMS, XS),
+        ValueError,
+        "lengths: .* 0 to 5",
+    ),
+    "class as cell": (
+        lambda: AttentionDecoder(LSTM, ATTENTIONS["dot"]),
+        TypeError,
+        "cell: .*make an instance",
+    ),
+    "cell of pytrees": (
+        decode(AttentionDecoder(Grid(H), ATTENTIONS["dot"])),
+        ValueError,
+        "cell: expected a cell with vector inputs, got Grid",
+    ),
+    "no attention": (decode(AttentionDecoder(CELL, CELL)), TypeError, "attention: expected an Attention"),
+    "integer xs": (decode(xs=XS.astype(int)), TypeError, "x: expected floating point inputs, got int32"),
+}
+
+
+@pytest.mark.parametrize(("call", "kind", "words"), BAD.values(), ids=BAD.keys())
+def test_bad_input(call, kind, words):
+    with pytest.raises(kind, match=words):
+        call()

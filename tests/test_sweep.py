@@ -1,0 +1,316 @@
+"""Sweeps: one program for all runs, each run as it is alone, and a search that loses nothing."""
+
+import dataclasses
+import json
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import optuna
+import polars
+import pytest
+import tyro
+
+from experiments import adding, copy_memory, run, sweep
+from experiments.config import Optimizer, Placement, Training
+from experiments.population import Population, Run
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+TRAINING = Training(updates=4, batch_size=4, report_every=2, checkpoint_every=2, test_sequences=32, seeds=2)
+SMALL = adding.Config(cells=("LSTM",), features=4, length=6, training=TRAINING)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to run in, on the devices that there are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "use_every_core", lambda: None)
+    return tmp_path
+
+
+def compiled(work):
+    """How many programs XLA compiles while `work` runs."""
+    count = 0
+
+    def listen(event, duration, **_):
+        nonlocal count
+        count += event.endswith("backend_compile_duration")
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        work()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return count
+
+
+def test_a_sweep_of_64_runs_is_one_program_and_each_run_is_as_alone():
+    runs = [
+        Run({"learning_rate": rate, "forget_bias": bias}, seed)
+        for rate in (1e-4, 1e-3, 1e-2, 1e-1)
+        for bias in (-1.0, 0.0, 1.0, 2.0)
+        for seed in range(4)
+    ]
+    together = Population(SMALL, "LSTM", runs)
+    start = together.init()
+    seen = []
+
+    def blocks():
+        state = start
+        for _ in range(3):
+            state, losses = together.advance(state)
+            seen.append(losses)
+
+    assert compiled(blocks) == 1
+    losses = np.concatenate(seen, 1)
+    assert losses.shape == (64, 6)
+    assert len(np.unique(losses[:, -1])) == 64
+    alone = Population(SMALL, "LSTM", runs[:1])
+    side_by_side = dataclasses.replace(SMALL, placement=Placement(method="vmap"))
+    for i, each in enumerate(runs):
+        alone = alone.again([each])
+        state = alone.init()
+        for block in range(3):
+            state, own = alone.advance(state)
+            np.testing.assert_array_equal(own[0], losses[i, 2 * block : 2 * block + 2])
+    vmapped = Population(side_by_side, "LSTM", runs)
+    np.testing.assert_allclose(vmapped.advance(vmapped.init())[1], losses[:, :2], rtol=1e-4)
+
+
+def test_the_next_population_uses_the_program_of_the_last(here):
+    config = sweep.Config(
+        dataclasses.replace(SMALL, out=here / "out"), vary=("learning_rate=1e-3:1e-1:log:5",), at_once=4
+    )
+    populations = []
+    original = Population.again
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Population, "again", lambda self, runs: populations.append(runs) or original(self, runs)
+        )
+        sweep.main(config)
+    assert [len(runs) for runs in populations] == [4, 2]
+    assert len(polars.read_csv(here / "out/sweep.csv")) == 10
+
+
+def test_what_a_grid_leaves(here, capsys):
+    config = sweep.Config(SMALL, vary=("learning_rate=1e-3,1e-2,1e12", "chrono=5:10:linear:2"))
+    sweep.main(config)
+    out = here / "runs/sweep-adding"
+    table = polars.read_csv(out / "sweep.csv")
+    assert table.equals(
+        polars.read_parquet(out / "sweep.parquet").cast(dict(zip(table.columns, table.dtypes, strict=True)))
+    )
+    points = table.select("learning_rate", "chrono", "seed").rows()
+    assert points == [
+        (rate, t, seed) for rate in (1e-3, 1e-2, 1e12) for t in (5.0, 10.0) for seed in range(2)
+    ]
+    assert table["test_mse"].is_finite().all()
+    assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((out / "config.json").read_text())["vary"] == list(config.vary)
+    # The best point, alone, gives the very same numbers.
+    command = (out / "best.sh").read_text()
+    shown = capsys.readouterr().out
+    assert command.strip() in shown.replace("\n", " ").replace("  ", " ") or command.strip() in shown
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "experiments.adding"]
+    alone = tyro.cli(adding.Config, args=words[3:])
+    ranking = sweep.ranked(table, ["learning_rate", "chrono"], "mse")
+    best = ranking.row(0, named=True)
+    assert (alone.optimizer.learning_rate, alone.chrono) == (best["learning_rate"], best["chrono"])
+    adding.main(alone)
+    lines = [json.loads(line) for line in (here / "runs/adding/metrics.jsonl").read_text().splitlines()]
+    scores = [line["test"]["mse"] for line in lines if "test" in line]
+    assert (
+        scores
+        == table.filter(
+            (polars.col("learning_rate") == best["learning_rate"]) & (polars.col("chrono") == best["chrono"])
+        )["test_mse"].to_list()
+    )
+
+
+def test_ranking_means_over_seeds_and_puts_what_is_not_finite_last():
+    rows = [
+        ("LSTM", 1.0, 0.5),
+        ("LSTM", 1.0, 0.7),
+        ("LSTM", 2.0, 0.1),
+        ("LSTM", 2.0, None),
+        ("GRU", 1.0, 0.2),
+    ]
+    table = polars.DataFrame(
+        [
+            {
+                "cell": cell,
+                "x": x,
+                "test_mse": score,
+                "solved": score == 0.2,
+                "diverged": None if score else 3,
+            }
+            for cell, x, score in rows
+        ]
+    )
+    ranking = sweep.ranked(table, ["x"], "mse")
+    assert ranking.select("cell", "x", "seeds", "solved", "diverged").rows() == [
+        ("GRU", 1.0, 1, 1, 0),
+        ("LSTM", 1.0, 2, 0, 0),
+        ("LSTM", 2.0, 2, 0, 1),
+    ]
+    assert ranking["mean"].to_list() == pytest.approx([0.2, 0.6, None])
+
+
+def test_random_points_are_where_they_should_be():
+    config = sweep.Config(
+        SMALL,
+        vary=("learning_rate=1e-4:1e-1:log", "zoneout=0:.5", "clip_norm=1,2"),
+        search="random",
+        trials=400,
+    )
+    points = sweep.points(config)
+    assert points == sweep.points(config)
+    assert points[:5] == sweep.points(dataclasses.replace(config, trials=5))
+    rates, zoneout, norms = (np.array([point[axis.name] for point in points]) for axis in config.axes())
+    for values, low, high in ((np.log10(rates), -4, -1), (zoneout, 0, 0.5)):
+        counts, _ = np.histogram(values, 5, (low, high))
+        assert counts.sum() == 400
+        assert counts.min() > 50
+    assert set(norms) == {1.0, 2.0}
+
+
+def test_optuna_proposes_and_two_workers_search_together(here):
+    storage = f"sqlite:///{here / 'shared.db'}"
+    for worker in range(2):
+        sweep.main(
+            sweep.Config(
+                dataclasses.replace(SMALL, out=here / f"worker-{worker}"),
+                vary=("learning_rate=1e-3:1e-1:log", "forget_bias=0,1"),
+                search="tpe",
+                trials=4 * (worker + 1),
+                at_once=4,
+                storage=storage,
+            )
+        )
+    (study,) = optuna.get_all_study_summaries(storage)
+    trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 8
+    tables = [polars.read_csv(here / f"worker-{worker}/sweep.csv") for worker in range(2)]
+    assert [len(table) for table in tables] == [8, 8]
+    for trial, (_, rows) in zip(
+        trials, polars.concat(tables).group_by("learning_rate", maintain_order=True), strict=True
+    ):
+        assert rows["learning_rate"][0] == trial.params["learning_rate"]
+        assert trial.value == pytest.approx(rows["test_mse"].mean())
+
+
+def test_a_search_that_was_stopped_goes_on_with_the_points_that_were_asked(here):
+    config = sweep.Config(
+        dataclasses.replace(SMALL, out=here / "out"),
+        vary=("learning_rate=1e-3:1e-1:log",),
+        search="tpe",
+        trials=4,
+        at_once=4,
+    )
+    train, calls = run.Session.train, []
+
+    def stopping(self, cell, runs, first=0):
+        calls.append([each.numbers["learning_rate"] for each in runs])
+        self.stop = len(calls) == 2  # as a signal would, in the middle of the second population
+        return train(self, cell, runs, first)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.Session, "train", stopping)
+        with pytest.raises(SystemExit) as end:
+            sweep.main(config)
+        assert end.value.code == 130
+        sweep.main(
+            dataclasses.replace(config, experiment=dataclasses.replace(config.experiment, resume=True))
+        )
+    assert calls[2] == calls[1]  # the same points, from their checkpoint
+    assert len(calls) == 3
+    table = polars.read_csv(here / "out/sweep.csv")
+    assert table["learning_rate"].to_list() == [*calls[0], *calls[1]]
+    assert table["run"].to_list() == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("text", "search"),
+    [
+        ("learning_rate", "grid"),
+        ("learning_rate=", "grid"),
+        ("=1,2", "grid"),
+        ("learning_rate=1,x", "grid"),
+        ("learning_rate=1,nan", "grid"),
+        ("learning_rate=1:2", "grid"),
+        ("learning_rate=0:2:log:3", "grid"),
+        ("learning_rate=2:1:log:3", "grid"),
+        ("learning_rate=1:2:log:3", "random"),
+        ("learning_rate=1:2:lag", "random"),
+    ],
+)
+def test_bad_axes(text, search):
+    with pytest.raises(ValueError, match=r"vary: expected name=value.*got " + re.escape(repr(text))):
+        sweep.Config(SMALL, vary=(text,), search=search)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"vary": ()}, "vary: expected different names"),
+        ({"vary": ("l1=1,2", "l1=3")}, "vary: expected different names"),
+        ({"trials": 0}, "trials: expected at least 1, got 0"),
+        ({"storage": "sqlite:///x.db"}, "storage: expected none with search=grid"),
+        ({"search": "tpe", "at_once": 1, "vary": ("l1=0:1",)}, "at_once: expected at least one point"),
+    ],
+)
+def test_bad_sweeps(change, words):
+    with pytest.raises(ValueError, match=words):
+        sweep.Config(SMALL, **change)
+
+
+def test_a_name_that_is_nowhere_is_refused_before_anything_runs(here):
+    with pytest.raises(ValueError, match=r"forgetbias: expected one of .*forget_bias.*learning_rate"):
+        sweep.main(sweep.Config(SMALL, vary=("forgetbias=1,2",)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        adding.Config(),
+        adding.Config(
+            cells=("MinGRU",),
+            length=33,
+            chrono=0.1 + 0.2,
+            fields={"forget_bias": 1e-7, "recurrent_init.scale": 2.0},
+            optimizer=Optimizer(kind="sgd", clip_norm=None, learning_rate=1 / 3, noise=1e-9),
+            training=Training(updates=100, lengths=(5, 9), truncate_every=4),
+        ),
+        copy_memory.Config(chrono=None, zoneout=0.1),
+    ],
+)
+def test_a_command_says_exactly_what_the_config_says(config):
+    name = type(config).__module__.removeprefix("experiments.")
+    words = shlex.split(sweep.command(name, config))
+    assert words[:3] == ["python", "-m", f"experiments.{name}"]
+    assert tyro.cli(type(config), args=words[3:]) == config
+
+
+PAGE = pathlib.Path(__file__).parent.parent / "docs/sweep.md"
+COMMANDS = re.findall(r"```sh\n(.*?)\n```", PAGE.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_page(command, tmp_path):
+    options = (
+        "--features 4 --length 6 --training.updates 4 --training.report-every 2 --training.checkpoint-every 2"
+        " --training.batch-size 4 --training.test-sequences 32 --training.seeds 1"
+    )
+    words = [*shlex.split(command), *options.split()]
+    assert words[0] == "python"
+    done = subprocess.run(
+        [sys.executable, *words[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "best.sh" in {path.name for path in (tmp_path / "runs/sweep-adding").iterdir()}
