@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-DELETED = "deleted"
+DELETED, UNFINISHED = "deleted", ".orbax-checkpoint-tmp"
 Record = dict[str, Any]
 
 
@@ -95,8 +95,7 @@ class Checkpoints:
         try:
             self._write(update, record | {"sha256": _digest(record)}, content)
         except Exception as error:
-            for leftover in self.folder.glob(f"{update}.*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            shutil.rmtree(self.folder / f"{update}{UNFINISHED}", ignore_errors=True)
             whole = (u for u in self.updates()[::-1] if not isinstance(self._read(u), Refused))
             raise CheckpointError(
                 f"Update {update} was not saved in {self.folder}: {_why(error)}; "
@@ -137,6 +136,7 @@ class Checkpoints:
         return None
 
     def _write(self, update: int, record: Record, content: np.ndarray) -> None:
+        """One checkpoint more, then those too many away; one with a damaged record is always too many."""
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.folder / DELETED, ignore_errors=True)
         item = ocp.args.Composite(state=ocp.args.PyTreeSave({"bytes": content}))
@@ -179,7 +179,7 @@ class Checkpoints:
             return None
 
 
-class _Manager(ocp.CheckpointManager):
+class _Manager(ocp.CheckpointManager):  # type: ignore[misc]
     def reached_preemption(self, step: int) -> bool:
         """After a SIGTERM, orbax's would compare times that a lightweight manager has not read, and raise."""
         return False
@@ -245,7 +245,7 @@ def _digest(record: Record) -> str:
 
 
 def _rank(loss: float | None) -> tuple[int, float]:
-    """The best first; unknown, because damaged, before all, for restore to name it."""
+    """The best first; the unknown ones, being damaged, before all others, for `restore` to name them."""
     return (-1, 0.0) if loss is None else (1, 0.0) if math.isnan(loss) else (0, loss)
 
 

@@ -7,6 +7,7 @@ form a mesh of "runs" x "batch": runs are divided over the first axis, every bat
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -61,8 +62,7 @@ class Population:
     ) -> None:
         self.config, self.cell, self.runs = config, cell, list(runs)
         placement = config.placement
-        share, rest = divmod(jax.device_count(), placement.devices_per_run)
-        if rest:
+        if jax.device_count() % placement.devices_per_run:
             raise ValueError(
                 f"devices_per_run: expected a divisor of the {jax.device_count()} devices,"
                 f" got {placement.devices_per_run}."
@@ -72,14 +72,23 @@ class Population:
                 f"batch_size: expected a multiple of devices_per_run ({placement.devices_per_run}),"
                 f" got {config.training.batch_size}."
             )
-        rows = share if jax.process_count() > 1 else min(share, len(self.runs))
-        devices = np.array(jax.devices()[: rows * placement.devices_per_run])
-        self.mesh = Mesh(devices.reshape(rows, placement.devices_per_run), ("runs", "batch"))
+        devices = np.array(self._devices()).reshape(-1, placement.devices_per_run)
+        self.mesh, rows = Mesh(devices, ("runs", "batch")), len(devices)
+        self._everywhere = jax.jit(lambda tree: tree, out_shardings=NamedSharding(self.mesh, BATCH))
         self.padded = padded(self.runs, -(-len(self.runs) // rows) * rows)
         mapped = placement.method == "map" or (placement.method == "auto" and jax.default_backend() == "cpu")
         self.method = "map" if mapped else "vmap"
         self.hyper = self._hyper()
         self.train, self._programs = self._built(model)
+
+    def _devices(self) -> list[jax.Device]:
+        """Of every process as many as its share of the runs needs; all, where a run spans processes."""
+        size = self.config.placement.devices_per_run
+        each = [list(own) for _, own in itertools.groupby(jax.devices(), lambda device: device.process_index)]
+        if any(len(own) % size for own in each):
+            return jax.devices()
+        needed = -(-len(self.runs) // len(each)) * size
+        return [device for own in each for device in own[:needed]]
 
     def again(self, runs: Sequence[Run]) -> Population:
         """Other runs, at most as many, with the same programs."""
@@ -172,8 +181,7 @@ class Population:
     def host(self, tree: Any) -> Any:
         """A tree of the devices as NumPy arrays (keys stay keys), in every process, without the padding."""
         if jax.process_count() > 1:
-            everywhere = NamedSharding(self.mesh, BATCH)
-            tree = jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
+            tree = self._everywhere(tree)
 
         def fetch(leaf: jax.Array) -> Any:
             if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):

@@ -70,11 +70,12 @@ class Record:
         if name not in self._writers:
             (self.board / name).mkdir(parents=True, exist_ok=True)
             self._writers[name] = EventsWriter(str(self.board / name / "events"))
-        scalars = {"loss": line["loss"], "length": line.get("length"), **line.get("test", {})}
+        scalars = {"loss": line["loss"], "length": line["length"]}
+        if "test" in line:
+            scalars = {f"test/{name}": value for name, value in line["test"].items()}
         values = [
             Summary.Value(tag=tag, simple_value=math.nan if value is None else value)
             for tag, value in scalars.items()
-            if value is not None or tag == "loss"
         ]
         event = Event(wall_time=time.time(), step=line["update"], summary=Summary(value=values))
         self._writers[name].write_event(event)

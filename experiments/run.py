@@ -68,6 +68,8 @@ def session(name: str, config: Config, whole: Any = None) -> Iterator[Session]:
         scale.leave(130)
     except (CheckpointError, ConfigError) as error:
         console.print(str(error), soft_wrap=True, highlight=False)
+        if isinstance(error, ConfigError):  # in all processes alike
+            scale.finish()
         scale.leave(1)
     except OSError as error:
         if error.errno is None:
@@ -168,7 +170,7 @@ class Session:
             where += f" of {jax.process_count()} processes"
         console.print(f"{name}: {task}, memoryless baseline {task.baseline:.4g}, {where}")
         columns = [
-            TextColumn("{task.description:<18}"),
+            TextColumn("{task.description}"),
             BarColumn(None),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:<8} {task.fields[rate]}"),
@@ -210,12 +212,13 @@ class Session:
         update, before, state = self._start(population, checkpoints, cell, names)
         bar = self.progress.add_task(label, total=config.updates, completed=update, loss="", rate="")
         start = time.perf_counter() - before
+        stage = population.host(state.stage)
         while update < config.updates:
             block_start = time.perf_counter()
             state, losses = population.advance(state)
             update += config.report_every
             rate = config.report_every * len(runs) / (time.perf_counter() - block_start)
-            stage, diverged = population.host((state.stage, state.diverged))
+            trained, (stage, diverged) = stage, population.host((state.stage, state.diverged))
             mean = losses.mean(1, dtype=np.float64)
             self.record.write(
                 {
@@ -225,7 +228,7 @@ class Session:
                     "numbers": run.numbers,
                     "update": update,
                     "sequences": update * config.batch_size,
-                    "length": population.train.lengths[int(stage[i])],
+                    "length": population.train.lengths[int(trained[i])],
                     "loss": float(mean[i]),
                     "diverged": int(diverged[i]) if diverged[i] >= 0 else None,
                     "updates_per_second": rate / len(runs),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import jax
 import numpy as np
@@ -28,11 +27,10 @@ from jax.experimental import multihost_utils
 from experiments.config import Placement
 
 OUTSIDE = {
-    "slurm": ("Slurm (srun)", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
-    "ompi": ("Open MPI (mpirun)", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    "slurm": ("Slurm (srun)", "SLURM_", "PROCID NTASKS LOCALID"),
+    "ompi": ("Open MPI (mpirun)", "OMPI_COMM_WORLD_", "RANK SIZE LOCAL_RANK"),
 }
-"""Who else may start processes, and where it tells each its number, how many there are, and its number on
-its machine."""
+"""Who else may start processes, and the variables in which it tells each what `_outside` returns."""
 
 WITNESS = """
 import os, signal, sys
@@ -77,10 +75,11 @@ def start(placement: Placement, again: str) -> None:
         )
         jax.devices()
     except Exception as error:
-        _last_words("")
-        sys.exit(f"Process {me} of {count} did not find the others at {where}: {str(error).splitlines()[0]}")
+        _dismiss()
+        hint = "" if placement.coordinator else "; coordinator would name an address"
+        sys.exit(f"Process {me} of {count} did not find the others at {where}: {_why(error)}{hint}.")
     _last_words(
-        f"Process {me} of {count} was ended, by a signal or by the runtime because another one was lost."
+        f"Process {me} of {count} was ended by a signal, or by the runtime because another one was lost."
         f" Go on with:\n{again}"
     )
     sys.excepthook = _uncaught
@@ -88,30 +87,36 @@ def start(placement: Placement, again: str) -> None:
 
 def _found(placement: Placement) -> tuple[int, int, dict[str, Any]]:
     """Which process this is, how many there are, and what JAX must be told."""
+    local: list[int] | None = None
     if placement.processes == "hand":
-        me, count = placement.process, placement.process_count
-        return me, count, _told(placement.coordinator, me, count, None)
-    name, *variables = OUTSIDE[placement.processes]
+        me, count = cast(int, placement.process), cast(int, placement.process_count)
+    else:
+        me, count, here = _outside(placement.processes)
+        local = [here]
+    if placement.coordinator is None:
+        return me, count, {"cluster_detection_method": placement.processes}
+    told = {
+        "coordinator_address": placement.coordinator,
+        "num_processes": count,
+        "process_id": me,
+        "local_device_ids": local,
+        "cluster_detection_method": "deactivate",
+    }
+    return me, count, told
+
+
+def _outside(processes: str) -> tuple[int, int, int]:
+    """What is told from outside: which process this is, how many there are, and which of its machine."""
+    name, prefix, endings = OUTSIDE[processes]
+    variables = [prefix + ending for ending in endings.split()]
     missing = [variable for variable in variables if variable not in os.environ]
     if missing:
         sys.exit(
-            f"processes: expected to be started by {name} with processes={placement.processes},"
+            f"processes: expected to be started by {name} with processes={processes},"
             f" but it set no {', '.join(missing)}."
         )
     me, count, local = (int(os.environ[variable]) for variable in variables)
-    if placement.coordinator is not None:
-        return me, count, _told(placement.coordinator, me, count, [local])
-    return me, count, {"cluster_detection_method": placement.processes}
-
-
-def _told(address: str | None, me: int | None, count: int | None, devices: list[int] | None) -> dict[str, Any]:
-    return {
-        "coordinator_address": address,
-        "num_processes": count,
-        "process_id": me,
-        "local_device_ids": devices,
-        "cluster_detection_method": "deactivate",
-    }
+    return me, count, local
 
 
 def _quiet(me: int) -> None:
@@ -142,10 +147,19 @@ def _uncaught(*error: Any) -> None:
 
 
 def _last_words(words: str) -> None:
-    """What the witness shall say when this process ends; nothing, after an end in good order."""
+    """What the witness shall say when this process ends."""
     if _witness is not None and _witness.stdin is not None:
         _witness.stdin.write(f"\0{words}")
         _witness.stdin.flush()
+
+
+def _dismiss() -> None:
+    """This process says itself why it ends: there is no need for a witness any more."""
+    global _witness
+    if _witness is not None:
+        _last_words("")
+        _witness.communicate()
+        _witness = None
 
 
 def _reach(address: str, seconds: float) -> None:
@@ -189,8 +203,11 @@ def lost_a_process(error: BaseException) -> bool:
 
 def loss(error: BaseException) -> str:
     """What to say then."""
-    why = str(error).splitlines()[0][:200]
-    return f"Process {jax.process_index()} of {jax.process_count()} has lost another one ({why})."
+    return f"Process {jax.process_index()} of {jax.process_count()} has lost another one ({_why(error)})."
+
+
+def _why(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
 def alone(words: Sequence[str]) -> list[str]:
@@ -208,12 +225,12 @@ def finish() -> None:
     """Waits for the other processes, so that none is taken for lost."""
     if jax.process_count() > 1:
         jax.distributed.shutdown()
-        _last_words("")
+        _dismiss()
 
 
 def leave(status: int) -> NoReturn:
     """Ends the program; with other processes without waiting for them, and they are lost unless `finish`."""
-    _last_words("")
+    _dismiss()
     sys.stdout.flush()
     sys.stderr.flush()
     if jax.process_count() > 1:

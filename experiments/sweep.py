@@ -153,8 +153,9 @@ def main(sweep: Config) -> None:
     name = next(key for key, kind in EXPERIMENTS.items() if isinstance(sweep.experiment, kind))
     base = sweep.base()
     with run.session(f"sweep of {name}", base, sweep) as here:
-        for cell in base.cells:
-            base.numbers(cell).replaced(dict.fromkeys((axis.name for axis in sweep.axes()), 0.0))
+        with run.complaints():  # before anything is trained
+            for cell in base.cells:
+                base.numbers(cell).replaced(dict.fromkeys((axis.name for axis in sweep.axes()), 0.0))
         for cell in base.cells:
             search = adaptively if sweep.search == "tpe" else at_once
             for _ in search(sweep, here, cell):

@@ -1,4 +1,4 @@
-"""Strictness for the whole suite: no silent promotion of dtypes or ranks; warnings are errors. Two devices."""
+"""For the whole suite: no silent promotion of dtypes or ranks; warnings are errors; two devices."""
 
 import itertools
 
@@ -37,8 +37,8 @@ def rng():
 
 @pytest.fixture
 def standard_promotion():
-    """What experiments run under: optax's Adam raises a float to an integer power. Set for all threads, so not by
-    a context."""
+    """What experiments run under: optax's Adam raises a float to an integer power. Set for all threads, so
+    not by a context."""
     strict = {
         name: getattr(jax.config, name) for name in ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
     }

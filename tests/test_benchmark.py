@@ -5,8 +5,9 @@ import json
 import jax
 import numpy as np
 import pytest
+import tyro
 
-from experiments import benchmark, peers, report
+from experiments import benchmark, loops, peers, report
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,8 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "use_every_core", lambda: None)
 
     def run(**options):
-        options = {"shapes": ("4,6,2,8",), "rounds": 2, "out": tmp_path / "out", **options}
+        small = dict.fromkeys(("shapes", "sweep_shapes", "train_shapes"), ("4,6,2,8",))
+        options = {**small, "sweep_seeds": 1, "updates": 3, "rounds": 2, "out": tmp_path / "out", **options}
         benchmark.main(benchmark.Config(**options))
         files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
         return files, capsys.readouterr().out
@@ -80,6 +82,150 @@ def test_a_wrong_peer_is_not_timed(run, monkeypatch):
     assert "linen" not in files["summary.md"].decode()
 
 
+def test_training_loops_are_compared_then_timed(run):
+    files, shown = run(sections=("train", "sweep"))
+    assert set(files) == {"results.jsonl", "table.md", "summary.md", "training.png"}
+    rows = lines_of(files)
+    assert [row["section"] for row in rows] == sorted(row["section"] for row in rows)
+    names = {
+        ("sweep", 4): ["flax script", "flax in our loop"],
+        ("train", 1): ["flax script", "flax in our loop", "ours on one device"],
+    }
+    for (section, runs), others in names.items():
+        checked = report.find(rows, section=section, **{"pass": "outputs"})
+        assert [row["name"] for row in checked] == others
+        for row in checked:
+            assert row["agrees"]
+            assert row["max_difference"] < 1e-6
+            assert row["parameters"] == 4 * 8 * (2 + 8 + 1) + 8 + 1
+        timed = report.find(rows, section=section, **{"pass": "training"})
+        assert [row["name"] for row in timed] == ["ours", *others]
+        for row in timed:
+            assert row["runs"] == runs
+            assert row["updates"] == 3 * runs
+            assert row["base"] == "ours"
+            assert 0 < row["p10_ms"] <= row["median_ms"] <= row["p90_ms"]
+            assert row["updates_per_second"] == pytest.approx(1e3 / row["median_ms"])
+            assert {"jax", "flax", "optax"} <= set(row["versions"])
+            assert row["cores"] >= 1
+        assert timed[0]["ratio"] == 1
+        assert "4,6,2,8" in shown
+    table = files["table.md"].decode()
+    assert table.index("## sweep") < table.index("## train")
+    assert table.count("| 4,6,2,8 | LSTM | flax script |") == 2
+    assert f"Measured with jax {jax.__version__}" in table
+    assert files["training.png"].startswith(b"\x89PNG")
+
+
+def test_training_in_the_summary():
+    where = {"cell": "LSTM", "pass": "training", "cores": 2}
+    sweep = {**where, "section": "sweep", "shape": "16,200,2,32", "runs": 16}
+    train = {**where, "section": "train", "shape": "64,200,2,128", "runs": 1}
+    rows = [
+        {**sweep, "name": "ours", "ratio": 1.0, "updates_per_second": 716.44},
+        {**sweep, "name": "flax script", "ratio": 4.288, "updates_per_second": 165.4},
+        {**sweep, "name": "flax in our loop", "ratio": 1.2849, "updates_per_second": 543.5},
+        {**train, "name": "ours", "ratio": 1.0, "updates_per_second": 23.58},
+        {**train, "name": "flax in our loop", "ratio": 1.14, "updates_per_second": 20.6},
+        {**train, "name": "ours on one device", "ratio": 1.59, "updates_per_second": 14.8},
+    ]
+    assert report.summarise(rows) == (
+        "A sweep of 16 LSTMs on the adding problem, end to end (2 cores, B,T,I,H = 16,200,2,32): 716.4"
+        " updates per second, 4.29 times as many as a plain Flax script of vmapped nn.RNN(OptimizedLSTMCell),"
+        " 1.28 times as many as Flax's RNN under our loop and placement."
+        " Training one LSTM on the adding problem, end to end (2 cores, B,T,I,H = 64,200,2,128): 23.58"
+        " updates per second, 1.14 times as many as Flax's RNN under our loop and placement,"
+        " 1.59 times as many as ours on one device.\n"
+    )
+
+
+def test_a_run_keeps_what_other_sections_left(run, monkeypatch):
+    def sweep(config, progress):
+        """A section that takes no time."""
+        what = {"section": "sweep", "cell": "LSTM", "shape": "16,200,2,32", "runs": 4, "pass": "training"}
+        times = {"p10_ms": 1.0, "median_ms": 1.0, "p90_ms": 1.0, "updates_per_second": 1e3}
+        for name, ratio in (("ours", 1.0), ("flax script", 3.0 * config.updates)):
+            yield {**what, "name": name, "base": "ours", "ratio": ratio, **times}
+
+    monkeypatch.setitem(benchmark.SECTIONS, "sweep", sweep)
+    first, _ = run(sections=("sweep", "layers"), cells=("LSTM",), peers=("linen",), updates=1)
+    assert set(first) == {"results.jsonl", "table.md", "summary.md", "benchmark.png", "training.png"}
+    before = lines_of(first)
+    assert [row["section"] for row in before] == ["layers"] * (len(before) - 2) + ["sweep"] * 2
+    second, shown = run(sections=("sweep",), updates=2)
+    after = lines_of(second)
+    assert after[:-2] == before[:-2]
+    assert [row["ratio"] for row in before[-2:]] == [1, 3]
+    assert [row["ratio"] for row in after[-2:]] == [1, 6]
+    for name in ("table.md", "summary.md"):
+        own, now = first[name].decode(), second[name].decode()
+        assert now == own.replace("3.00x", "6.00x").replace("3.00 times", "6.00 times") != own
+    assert "flax.linen takes" in second["summary.md"].decode()
+    assert second["benchmark.png"] == first["benchmark.png"]
+    assert second["training.png"] != first["training.png"]
+    assert "A section that takes no time." in shown
+    assert "One layer on one device." not in shown
+
+    def broken(config, progress):
+        yield {"section": "layers"}
+        raise RuntimeError("broken")
+
+    monkeypatch.setitem(benchmark.SECTIONS, "layers", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        run(sections=("layers",))
+    assert lines_of(run(sections=("sweep",), updates=2)[0]) == after
+
+
+def test_a_wrong_loop_is_not_timed(run, monkeypatch):
+    learn = loops.Script.learn
+
+    def wrong(self, learned, rate, inputs, targets):
+        return learn(self, learned, 2 * rate, inputs, targets)
+
+    monkeypatch.setattr(loops.Script, "learn", wrong)
+    files, shown = run(sections=("sweep",))
+    rows = lines_of(files)
+    (row,) = report.find(rows, name="flax script")
+    assert not row["agrees"]
+    assert row["max_difference"] > benchmark.TOLERANCE
+    assert {row["name"] for row in rows} == {"ours", "flax script", "flax in our loop"}
+    assert "flax script (wrong)" in files["table.md"].decode()
+    assert "flax script is wrong by" in " ".join(shown.split())
+    assert "plain Flax script" not in files["summary.md"].decode()
+
+
+@pytest.mark.parametrize(("script", "runs"), [(loops.VmappedScript, 2), (loops.HostScript, 1)])
+def test_every_script_learns_and_goes_on(script, runs):
+    """On the batches of its own; `compare` gives it ours."""
+    loop = script(loops.Problem(32, 6, 16, (1e-2,) * runs, updates=100))
+    first, second, third = (loop() for _ in range(3))
+    assert first.shape == second.shape == (runs, 100)
+    assert (second.mean(1) < first.mean(1)).all()
+    assert (third[:, -20:].mean(1) < 1 / 6 / 5).all()
+
+
+def test_adding_in_numpy():
+    stream = loops.adding_batches(9, 200)
+    inputs, targets = next(stream)
+    assert (inputs.shape, targets.shape) == ((200, 9, 2), (200, 1))
+    assert (inputs.dtype, targets.dtype) == (np.float32, np.float32)
+    values, markers = inputs[..., 0], inputs[..., 1]
+    assert set(np.unique(markers)) == {0, 1}
+    assert (markers[:, :4].sum(1) == 1).all()
+    assert (markers[:, 4:].sum(1) == 1).all()
+    assert (markers.sum(0) > 0).all()
+    assert (values >= 0).all()
+    assert (values < 1).all()
+    np.testing.assert_allclose(targets[:, 0], [v[m == 1].sum() for v, m in zip(values, markers, strict=True)])
+    assert not np.array_equal(inputs, next(stream)[0])
+
+
+def test_sections_are_positional():
+    assert tyro.cli(benchmark.Config, args=[]).sections == tuple(benchmark.SECTIONS)
+    config = tyro.cli(benchmark.Config, args=["sweep", "train", "--rounds", "3"])
+    assert (config.sections, config.rounds) == (("sweep", "train"), 3)
+
+
 def test_data_parallel_is_the_whole_batch():
     layer = peers.ours(*benchmark.problem("GRU", benchmark.Shape(4, 6, 2, 8)))
     whole = layer.loss_and_gradient(layer.params, layer.xs)
@@ -101,6 +247,18 @@ def test_a_peer_that_is_not_installed():
 def test_bad_shape(shape):
     with pytest.raises(ValueError, match="expected four positive numbers"):
         benchmark.Config(shapes=(shape,))
+
+
+@pytest.mark.parametrize("name", ["sweep_shapes", "train_shapes"])
+def test_training_has_the_inputs_of_its_task(name):
+    with pytest.raises(ValueError, match="expected 2 inputs, as the adding problem has, got '4,6,3,8'"):
+        benchmark.Config(**{name: ("4,6,3,8",)})
+
+
+@pytest.mark.parametrize("name", ["rounds", "sweep_seeds", "updates"])
+def test_counts_are_positive(name):
+    with pytest.raises(ValueError, match=f"{name}: expected at least 1, got 0"):
+        benchmark.Config(**{name: 0})
 
 
 @pytest.mark.parity

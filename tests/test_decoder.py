@@ -235,7 +235,7 @@ def test_as_a_pytree(order, monkeypatch):
     assert "memory=float32[5,3,4], lengths=int64[3]" in repr(decoder)
 
 
-@over_orders
+@pytest.mark.parametrize("order", ["bahdanau", "luong"])
 def test_what_a_decoder_starts_from(order):
     """Nothing has been seen, no two parameters are one draw, and W_c is drawn as asked."""
     cell = GRU(8, kernel_init=Normal(), recurrent_init=Normal())
@@ -292,6 +292,28 @@ def test_noise_learned_carries_and_stacks_inside(order, name):
         chex.assert_trees_all_close(unroll(decoder, params, xs, key=given)[1], expected, atol=1e-5)
     quiet = unroll(decoder, params, xs)[1]
     assert np.allclose(quiet, expected, atol=1e-5) == (name == "Learned")
+
+
+@pytest.mark.parametrize("order", ["bahdanau", "luong"])
+def test_the_cell_inside_draws_its_own_noise(order):
+    """Both what it prepares and what it draws at every tick, as the cell by itself does with that key."""
+    cell, attention = Noisy(H), ATTENTIONS["additive"]
+    decoder, params, xs, carry = decoder_setup(
+        AttentionDecoder(cell, attention, order=order), None, jnp.float32
+    )
+    weights, (state, feedback, _), ys = cell.prepare(params["cell"], KEY, (B,)), carry, []
+    for t, x in enumerate(xs):
+        key = jax.random.fold_in(KEY, t)
+        if order == "bahdanau":
+            context, _ = attention(params["attention"], feedback, decoder.memory)
+            state, feedback = cell.tick(weights, state, jnp.concatenate([x, context], -1), key)
+            ys.append(jnp.concatenate([feedback, context], -1))
+        else:
+            state, out = cell.tick(weights, state, jnp.concatenate([x, feedback], -1), key)
+            context, _ = attention(params["attention"], out, decoder.memory)
+            feedback = jnp.tanh(jnp.concatenate([context, out], -1) @ params["combine_kernel"])
+            ys.append(feedback)
+    close(unroll(decoder, params, xs, carry, key=KEY)[1], jnp.stack(ys), atol=1e-5)
 
 
 @exact

@@ -5,7 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnncells import GRU, LSTM, Elman, Highway, LSTMCarry, MinGRU, Projection, Residual, Stack, unroll
+from rnncells import (
+    GRU,
+    LSTM,
+    Elman,
+    Highway,
+    LSTMCarry,
+    MinGRU,
+    Pointwise,
+    Projection,
+    Residual,
+    Stack,
+    unroll,
+)
 from rnncells.initializers import Normal, Zeros
 from tests import reference
 from tests.cases import B, H, T, assert_own_draws, close, exact, setup, to_numpy
@@ -29,6 +41,23 @@ def test_residual_and_highway(inner):
     ys = unroll(Highway(inner), params, jnp.where(dead[..., None], jnp.nan, xs), lengths=lengths)[1]
     assert not np.any(ys[dead])
     assert np.isfinite(ys).all()
+
+
+class Raised(Pointwise):
+    """A user's wrapper, whose output is not zero where everything else is."""
+
+    def after(self, weights, x, y):
+        return y + 1
+
+
+@exact
+@pytest.mark.parametrize("inner", [GRU(H), Stack([GRU(H), MinGRU(H)])])
+def test_outputs_of_ticks_that_do_not_exist(inner):
+    params, xs = setup(inner)
+    lengths = np.array([2, T, 0])
+    alive = np.arange(T)[:, None, None] < lengths[:, None]
+    expected = np.where(alive, unroll(inner, params, xs)[1] + 1, 0)
+    close(unroll(Raised(inner), params, xs, lengths=lengths)[1], expected)
 
 
 def test_a_highway_starts_closed():
@@ -67,6 +96,8 @@ def test_a_projection_starts_as_told():
     params = Projection(LSTM(H), 2, kernel_init=Zeros()).init(KEY, 3)
     assert not np.any(params["projection"])
     assert np.all(params["cell"]["recurrent_kernel"])
+    once = Projection(GRU(8), 8, recurrent=False, kernel_init=Normal())
+    assert_own_draws(Projection(once, 8, recurrent=False, kernel_init=Normal()).init(KEY, 3))
 
 
 @exact
