@@ -111,13 +111,11 @@ class Orthogonal(Pytree):
 
     def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         wide = accumulator(dtype)  # no QR in half precision
-
         # One after the other under vmap too: in jaxlib 0.10, batches of QR on two CPU devices wait for
         # each other's threads for ever.
-        @jax.custom_batching.sequential_vmap
-        def draw(key: chex.PRNGKey) -> jax.Array:
-            return jax.nn.initializers.orthogonal()(key, shape, wide)
-
+        draw = jax.custom_batching.sequential_vmap(
+            lambda key: jax.nn.initializers.orthogonal()(key, shape, wide)
+        )
         return _times(draw(key), self.scale).astype(dtype)
 
 

@@ -1,128 +1,151 @@
-"""The experiments from the command line, and the page that teaches them."""
+"""The experiments from the command line, what they refuse, and the page about them."""
 
 import json
 import pathlib
 import re
 import shlex
-import struct
-import subprocess
-import sys
 
-import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+import tyro
 
 from experiments import adding, copy_memory, run
-from experiments.config import Training, make_cell
+from experiments.config import Config, Optimizer, Placement, Training, make_cell
 from rnncells.initializers import Chrono
+from tests.echo import read, small
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
-SMALL = Training(updates=20, batch_size=8, report_every=10, checkpoint_every=10, test_sequences=64, seeds=2)
-PAGE = (pathlib.Path(__file__).parent.parent / "docs/train.md").read_text()
+PAGE = pathlib.Path(__file__).parent.parent / "docs/train.md"
+SCRIPTS = {"adding": adding, "copy_memory": copy_memory}
+SMALL = (
+    "--training.updates 4 --training.report-every 2 --training.checkpoint-every 2 --training.batch-size 4"
+    " --training.test-sequences 16"
+)
 
 
-def scalars(path):
-    """What a file of TensorBoard holds: (step, tag, value) for each."""
-    content, found = path.read_bytes(), []
-    while content:
-        (length,) = struct.unpack("<Q", content[:8])
-        event = Event.FromString(content[12 : 12 + length])
-        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
-        content = content[16 + length :]
-    return found
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Runs a command `python -m experiments.<script> ...` in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "use_every_core", lambda: None)
+
+    def start(command):
+        python, module, script, *options = shlex.split(command)
+        assert (python, module) == ("python", "-m")
+        script = SCRIPTS[script.removeprefix("experiments.")]
+        config = tyro.cli(script.Config, args=options)
+        script.main(config)
+        return config
+
+    return start
 
 
 @pytest.mark.parametrize(
-    ("script", "config"),
+    ("command", "parameters", "score"),
     [
-        (adding, adding.Config(cells=("LSTM", "MinGRU"), features=8, length=10, training=SMALL)),
-        (copy_memory, copy_memory.Config(cells=("GRU", "ExpRNN"), features=8, length=5, training=SMALL)),
+        ("adding --cells Elman MinGRU --length 6", {"Elman": 33, "MinGRU": 29}, "mse"),
+        ("copy_memory --cells GRU --length 3", {"GRU": 225}, "loss"),
     ],
-    ids=["adding", "copy"],
 )
-def test_a_run_leaves_its_folder(script, config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run, "use_every_core", lambda: None)
-    monkeypatch.chdir(tmp_path)
-    script.main(config)
+def test_a_script_leaves_its_folder(command, parameters, score, start):
+    config = start(f"python -m experiments.{command} --features 4 --training.seeds 2 {SMALL}")
+    lines = read(config.out)
+    runs = [(line["cell"], line["seed"]) for line in lines if "test" in line]
+    assert runs == [(cell, seed) for cell in config.cells for seed in range(2)]
+    assert len(lines) == 3 * len(runs)
+    for line in lines:
+        assert score in line.get("test", {score})
+        assert line["loss"] > 0
+    assert {line["cell"]: line["parameters"] for line in lines if "test" in line} == parameters
+    assert json.loads((config.out / "config.json").read_text())["training"]["updates"] == 4
+    assert (config.out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len((config.out / "table.md").read_text().splitlines()) == 2 + len(config.cells) + 1
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_names_every_option(script, capsys):
+    with pytest.raises(SystemExit) as end:
+        tyro.cli(SCRIPTS[script].Config, args=["--help"])
+    assert end.value.code == 0
     shown = capsys.readouterr().out
-    for cell in config.cells:
-        assert cell in shown
-    folder = tmp_path / config.out
-    assert json.loads((folder / "config.json").read_text())["training"]["updates"] == 20
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert {(line["cell"], line["seed"]) for line in lines} == {
-        (cell, seed) for cell in config.cells for seed in range(2)
-    }
-    blocks, last = ([line for line in lines if ("test" in line) == done] for done in (False, True))
-    assert len(blocks) == 8
-    assert len(last) == 4
-    assert {(line["update"], line["sequences"]) for line in blocks} == {(10, 80), (20, 160)}
-    assert all(np.isfinite(line["loss"]) for line in blocks)
-    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
-    table = (folder / "table.md").read_text().splitlines()
-    assert len(table) == 2 + len(config.cells) + 1
-    assert "memoryless" in table[-1]
-    for line in last:
-        (events,) = (folder / f"tensorboard/{line['cell']}-{line['run']}").iterdir()
-        own = [each for each in blocks if (each["cell"], each["run"]) == (line["cell"], line["run"])]
-        seen = scalars(events)
-        losses = [value for _, tag, value in seen if tag == "loss"]
-        assert losses == pytest.approx([each["loss"] for each in own])
-        tests = {tag: value for step, tag, value in seen if step == 20 and tag.startswith("test/")}
-        assert tests == pytest.approx({f"test/{name}": value for name, value in line["test"].items()})
+    groups = {"": Config, "optimizer.": Optimizer, "training.": Training, "placement.": Placement}
+    for prefix, kind in groups.items():
+        for name in set(kind.__dataclass_fields__) - {"optimizer", "training", "placement"}:
+            assert f"--{prefix}{name.replace('_', '-')}" in shown
+    assert "--length" in shown
+    assert "Elman" in shown
 
 
 def test_optional_fields_go_to_the_cells_that_have_them():
     assert make_cell("LSTM", 4, forget_bias=Chrono(7.0)).forget_bias == Chrono(7.0)
     assert make_cell("ExpRNN", 4, forget_bias=Chrono(7.0)) == make_cell("ExpRNN", 4)
-
-
-@pytest.mark.parametrize("script", ["adding", "copy_memory"])
-def test_help_names_every_option(script):
-    shown = subprocess.run(
-        [sys.executable, "-m", f"experiments.{script}", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    for option in (
-        "--cells",
-        "--features",
-        "--length",
-        "--out",
-        "--optimizer.learning-rate",
-        "--training.seeds",
-    ):
-        assert option in shown
-    assert "Elman" in shown
-
-
-COMMANDS = re.findall(r"```sh\n(.*?)\n```", PAGE, re.DOTALL)
+    both = small(cells=("Elman", "LSTM"), fields={"forget_bias": 2.0})
+    assert both.numbers("LSTM").cell.forget_bias == 2.0
+    assert both.numbers("Elman") == small(cells=("Elman",)).numbers("Elman")
+    with pytest.raises(ValueError, match="forget_bia: expected one of .*, forget_bias, .*, got a name"):
+        small(cells=("LSTM", "Elman"), fields={"forget_bia": 2.0}).numbers("LSTM")
 
 
 @pytest.mark.parametrize(
-    "command",
-    [COMMANDS[1], *(pytest.param(each, marks=pytest.mark.laws) for each in COMMANDS if each != COMMANDS[1])],
+    ("kind", "change", "words"),
+    [
+        *((Training, {name: 0}, f"{name}: expected at least 1, got 0") for name in ("updates", "batch_size")),
+        (Training, {"test_sequences": 0}, "test_sequences: expected at least 1, got 0"),
+        (Training, {"seeds": 0}, "seeds: expected at least 1, got 0"),
+        (Training, {"keep": 0}, "keep: expected at least 1, got 0"),
+        (Training, {"report_every": 0}, "report_every: expected at least 1, got 0"),
+        (Training, {"checkpoint_every": 0}, "checkpoint_every: expected at least 1, got 0"),
+        (Training, {"truncate_every": 0}, "truncate_every: expected at least 1, got 0"),
+        (Training, {"report_every": 7}, r"report_every: expected a divisor of updates \(2000\), got 7"),
+        (Training, {"report_every": 400}, r"a divisor of checkpoint_every \(500\), got 400"),
+        (Training, {"lengths": (5, 3)}, r"lengths: expected growing lengths, got \(5, 3\)"),
+        (Training, {"lengths": (5, 5)}, r"lengths: expected growing lengths, got \(5, 5\)"),
+        (Training, {"lengths": (0, 5)}, r"lengths: expected growing lengths, got \(0, 5\)"),
+        (Training, {"memory": 0.0}, "memory: expected more than 0 gigabytes, got 0.0"),
+        (Training, {"scale_loss": "sum"}, "scale_loss: expected one of mean, length, got 'sum'"),
+        (Optimizer, {"kind": "adamw"}, "kind: expected one of adam, rmsprop, sgd, got 'adamw'"),
+        (Optimizer, {"schedule": "step"}, "schedule: expected one of constant, linear, cosine, got 'step'"),
+        (Optimizer, {"warmup": -1}, "warmup: expected at least 0, got -1"),
+        (Placement, {"method": "pmap"}, "method: expected one of auto, map, vmap, got 'pmap'"),
+        (Placement, {"processes": "mpi"}, "processes: expected one of one, hand, slurm, ompi, got 'mpi'"),
+        (Placement, {"devices_per_run": 0}, "devices_per_run: expected at least 1, got 0"),
+        (Config, {"cells": ("LTSM",)}, r"cells: expected names of rnncells.CELLS, got \['LTSM'\]"),
+        (Config, {"cells": ()}, "cells: expected names of rnncells.CELLS, got none"),
+        (Config, {"layers": 0}, "layers: expected at least 1, got 0"),
+    ],
 )
-def test_the_commands_of_the_page(command, tmp_path):
-    small = "--features 4 --training.updates 4 --training.report-every 2 --training.checkpoint-every 2"
-    small += " --training.batch-size 4 --training.test-sequences 32 --training.seeds 1"
-    if "--training.lengths" in command:
-        small += " --length 20 --training.lengths 5 10"
-    words = [*shlex.split(command), *small.split()]
-    assert words[0] == "python"
-    done = subprocess.run(
-        [sys.executable, *words[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert "table.md" in done.stdout
+def test_what_an_experiment_cannot_be(kind, change, words):
+    with pytest.raises(ValueError, match=words):
+        kind(**change)
 
 
-def test_the_code_of_the_page(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_config_without_a_task_has_none():
+    with pytest.raises(NotImplementedError):
+        Config().task()
+
+
+def test_the_command_line_says_what_is_wrong(capsys):
+    with pytest.raises(SystemExit) as end:
+        tyro.cli(adding.Config, args=["--training.report-every", "7"])
+    assert end.value.code == 2
+    assert "expected a divisor of updates" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_page_runs(start, tmp_path):
+    """Its commands, with few updates, and its Python, in their order."""
     names: dict = {}
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(compile(block, "docs/train.md", "exec"), names)
-    assert names["losses"].shape == (2,)
-    assert names["losses"][0] != names["losses"][1]
-    assert set(names["scores"]) == {"mse", "correct"}
+    for language, block in re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        if language == "sh":
+            config = start(f"{block.strip()} {SMALL}")
+            assert {line["cell"] for line in read(config.out) if "test" in line} == set(config.cells)
+        else:
+            exec(compile(block, PAGE.name, "exec"), names)
+    assert names["losses"].shape == (3, 50)
+    assert names["scores"].shape == (3,)
+    assert names["update"] in (2, 4)
+    assert not names["refused"]
+    assert names["ys"].shape == (50, 8, 16)
+    for path in re.findall(r"^\| `(.*?)`", PAGE.read_text(), re.MULTILINE):
+        for part in path.split("`, `"):
+            assert (tmp_path / "runs/adding" / part).exists()
+    assert not (tmp_path / "runs/adding-1").exists()
