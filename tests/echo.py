@@ -83,7 +83,7 @@ def small(given: Task | None = None, **options) -> Config:
 
 def host_config(out, **options) -> Config:
     """20 updates in 4 blocks with 2 lengths, everything in the state that may be there, 2 runs."""
-    everything = {"lengths": (4,), "noise": 1e-3, "zoneout": 0.1, "updates": 20, "checkpoint_every": 10}
+    everything = {"lengths": (4,), "noise": 1e-3, "updates": 20, "checkpoint_every": 10}
     return small(Echo(7, enough=9.0), **everything | options, out=out)
 
 

@@ -135,7 +135,7 @@ def test_what_is_there_is_moved_aside(config, capsys):
     [
         ({"features": 5}, "features was 4 and is 5"),
         ({"cells": ("GRU",)}, "cells was ['Elman'] and is ['GRU']"),
-        ({"zoneout": None}, "zoneout was 0.1 and is None"),
+        ({"zoneout": 0.1}, "zoneout was None and is 0.1"),
         ({"fields": {"init_scale": 2.0}}, "fields.init_scale was None and is 2.0"),
         ({"learning_rate": 0.5}, "optimizer.learning_rate was 0.003 and is 0.5"),
         ({"batch_size": 5}, "training.batch_size was 4 and is 5"),
