@@ -30,7 +30,7 @@ laws: $(VENV)/test  ## every law over every cell
 parity: $(VENV)/parity  ## against PyTorch, Keras, Haiku and Equinox
 	$(BIN)/python -m pytest -m parity $(ARGS)
 
-benchmark: $(VENV)/parity  ## time one layer against every peer; writes docs/results/benchmark and the README's paragraph
+benchmark: $(VENV)/parity  ## one layer and training against every peer; writes docs/results/benchmark and the README's paragraph
 	$(BIN)/python -m experiments.benchmark --out docs/results/benchmark $(ARGS)
 	$(BIN)/python -m experiments.readme
 

@@ -65,7 +65,6 @@ def test_a_run_that_is_not_finite_does_not_touch_the_others(method):
         chex.assert_trees_all_equal(only(after.params, 5), only(params, 5))
 
 
-@pytest.mark.laws
 @pytest.mark.parametrize(
     ("placement", "options"),
     [

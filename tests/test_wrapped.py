@@ -1,4 +1,4 @@
-"""The laws over wrapped and stacked cells. What each wrapper computes is in test_wrappers.py."""
+"""The laws over wrapped and stacked cells. What each wrapper computes is in test_wrappers*.py."""
 
 import functools
 import itertools
