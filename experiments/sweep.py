@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import optuna
 import polars
+import sqlalchemy.pool
 import tyro
 
 from experiments import adding, config, copy_memory, results, run
@@ -54,8 +55,8 @@ class Config:
     search_seed: int = 0
     """Of the points that are drawn; for tpe together with `out`, so that workers draw different ones."""
     storage: str | None = None
-    """An Optuna storage, such as sqlite:///study.db, for tpe: several workers, each started with the same
-    storage and an `out` of its own, search together. By default one file in `out`."""
+    """A database that Optuna knows, such as sqlite:///study.db, for tpe: several workers, each started with
+    the same storage and an `out` of its own, search together. By default one file in `out`."""
 
     def __post_init__(self) -> None:
         for name in ("trials", "at_once"):
@@ -196,7 +197,7 @@ def adaptively(sweep: Config, here: run.Session, cell: str) -> Iterator[list[Lin
     worker = str(here.config.out)
     study = optuna.create_study(
         study_name=f"{type(sweep.experiment).__module__}-{cell}",
-        storage=sweep.storage or f"sqlite:///{here.config.out / 'study.db'}",
+        storage=opened(sweep.storage or f"sqlite:///{here.config.out / 'study.db'}"),
         load_if_exists=True,
     )
     # Workers, and a worker that goes on, must not draw the same points once more.
@@ -235,6 +236,11 @@ def adaptively(sweep: Config, here: run.Session, cell: str) -> Iterator[list[Lin
             else:
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         yield lines
+
+
+def opened(storage: str) -> optuna.storages.RDBStorage:
+    """A database whose connections are closed after every use."""
+    return optuna.storages.RDBStorage(storage, engine_kwargs={"poolclass": sqlalchemy.pool.NullPool})
 
 
 def tidy(lines: Sequence[Line]) -> polars.DataFrame:

@@ -193,8 +193,8 @@ def test_optuna_proposes_and_two_workers_search_together(here):
                 storage=storage,
             )
         )
-    (study,) = optuna.get_all_study_summaries(storage)
-    trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
+    (study,) = optuna.get_all_study_summaries(sweep.opened(storage))
+    trials = optuna.load_study(study_name=study.study_name, storage=sweep.opened(storage)).trials
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 8
     tables = [polars.read_csv(here / f"worker-{worker}/sweep.csv") for worker in range(2)]
     assert [len(table) for table in tables] == [8, 8]
