@@ -147,8 +147,8 @@ def summarise(rows: list[Row]) -> str:
             said.append(f"{row['name']}: {ratio}, and {memory:,.0f} MB of temporary memory")
     linear = find(rows, section="linear")
     if plain := find(linear, name="one loop"):
-        ticks = [int(str(row["shape"]).split(",")[1]) for row in plain]
-        where = f"one MinGRU of T = {min(ticks):,} to {max(ticks):,}"
+        lengths = [int(str(row["shape"]).split(",")[1]) for row in plain]
+        where = f"one MinGRU of T = {min(lengths):,} to {max(lengths):,}"
         said.append(f"Plain jax.lax.scan over {where} takes {span(plain)} times as long as rnncells")
     if scans := find(linear, name="associative"):
         said.append(f"By an associative scan it takes {span(scans)} times as long")
