@@ -1,15 +1,19 @@
 """Runs that are stopped or damaged go on as if nothing had happened, or say why they do not."""
 
 import dataclasses
+import random
 import re
 import resource
 import signal
+import subprocess
 import sys
+import time
 import types
 
 import pytest
+import tyro
 
-from experiments import run
+from experiments import adding, run
 from experiments.population import Population, Run
 from tests.echo import Echo, ended, host_config, outcome, read, scalars, share_programs, small, trained
 
@@ -22,10 +26,11 @@ def config(tmp_path, monkeypatch):
     return host_config(tmp_path / "out")
 
 
-def cut(config, lines, more=""):
+def cut(out, lines, more=""):
     """Takes the last lines from the metrics, as if they had not been written yet."""
-    path = config.out / "metrics.jsonl"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-lines]) + more)
+    path = out / "metrics.jsonl"
+    kept = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(kept[: len(kept) - lines]) + more)
 
 
 def test_a_run_resumed_is_the_run_uninterrupted(config, tmp_path, monkeypatch, capsys):
@@ -44,7 +49,7 @@ def test_a_run_resumed_is_the_run_uninterrupted(config, tmp_path, monkeypatch, c
 def test_lines_past_the_checkpoint_and_halves_of_lines_are_dropped(config):
     expected = trained(config)
     (config.out / "checkpoints/Elman-0/20").rename(config.out / "20")
-    cut(config, 2, '{"cell": "Elman", "run": 0, "upd')
+    cut(config.out, 2, '{"cell": "Elman", "run": 0, "upd')
     assert trained(config, resume=True) == expected
     for i in range(2):
         (file,) = (config.out / f"tensorboard/Elman-{i}").iterdir()
@@ -55,13 +60,13 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_used(config, capsys)
     expected = trained(config)
     folder = config.out / "checkpoints/Elman-0"
     damage(folder / "20")
-    cut(config, 2)
+    cut(config.out, 2)
     capsys.readouterr()
     assert trained(config, resume=True) == expected
     assert re.search(rf"Refused {folder}/20: its .* Going on from update 10\.\n", capsys.readouterr().out)
     for update in (10, 20):
         damage(folder / str(update))
-    cut(config, 2)
+    cut(config.out, 2)
     assert ended(config, resume=True) == 1
     shown = capsys.readouterr().out
     assert re.search(rf"No checkpoint can be read: {folder}/20: its .*; {folder}/10: its .*\.\n", shown)
@@ -107,6 +112,37 @@ def signals(monkeypatch, numbers):
         return advance(self, state)
 
     monkeypatch.setattr(Population, "advance", interrupted)
+
+
+KILLED = (
+    "--cells Elman --features 4 --length 6 --training.updates 400 --training.batch-size 4 --training.seeds 2"
+    " --training.report-every 10 --training.checkpoint-every 10 --training.test-sequences 16"
+)
+
+
+def test_killed_twice_it_ends_with_the_same_numbers(tmp_path):
+    """Processes killed while they train or save; `make laws` kills 20 times, at any moment."""
+    out, rng = tmp_path / "killed", random.Random(0)
+    words = [*KILLED.split(), "--resume", "--out"]
+    command = [sys.executable, "-m", "experiments.adding", *words, str(out)]
+    metrics = out / "metrics.jsonl"
+
+    def written():
+        return metrics.read_text().count("\n") if metrics.exists() else 0
+
+    for _ in range(2):
+        before = written()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while process.poll() is None and written() <= before + 4:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        cut(out, 0, "half a line")
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    whole = tyro.cli(adding.Config, args=[*words, str(tmp_path / "whole")])
+    run.main("adding", whole)
+    assert outcome(dataclasses.replace(whole, out=out)) == outcome(whole)
 
 
 def test_the_command_that_goes_on(monkeypatch):
