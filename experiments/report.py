@@ -190,10 +190,13 @@ def draw(rows: list[Row], path: pathlib.Path) -> None:
 def draw_training(rows: list[Row], path: pathlib.Path) -> None:
     """Time per update of every other loop over ours."""
     rows = [row for row in find(rows, **{"pass": TRAINING}) if row["name"] in LOOPS]
-    titles = {(row["section"], row["runs"]): f"{row['section']}: {row['runs']} at once" for row in rows}
+    titles = {
+        (row["section"], row["runs"]): "one run" if row["runs"] == 1 else f"{row['runs']} runs"
+        for row in rows
+    }
     if not titles:
         return
-    figure, panels = plt.subplots(1, len(titles), figsize=(9, 3.1), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(1, len(titles), figsize=(12, 3.3), layout="constrained", squeeze=False)
     for axes, ((section, runs), title) in zip(panels.flat, titles.items(), strict=True):
         bars(axes, title, find(rows, section=section, runs=runs), tuple(LOOPS))
         axes.set_xlabel("B,T,I,H")
