@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 import pathlib
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import rnncells
+from rnncells import checks
 from rnncells.cell import Pytree, number, static
 from rnncells.initializers import Chrono
 from rnncells.tasks import Task
@@ -155,7 +157,7 @@ class Placement:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(abc.ABC):
     """One experiment. Subclasses add the task and what it depends on."""
 
     cells: tuple[CellName, ...] = ("LSTM", "GRU")
@@ -187,9 +189,9 @@ class Config:
         if self.layers < 1:
             raise ValueError(f"layers: expected at least 1, got {self.layers}.")
 
+    @abc.abstractmethod
     def task(self) -> Task:
         """What is learned."""
-        raise NotImplementedError
 
     def numbers(self, cell: str) -> Hyperparameters:
         """The numbers of a run of this cell, as they stand in this config."""
@@ -248,6 +250,11 @@ class Hyperparameters(NamedTuple):
             for full in ALIASES.get(name, (name,)):
                 cell, _ = _replaced(cell, full, value, "cell")
         return Hyperparameters(optimizer, cell)
+
+    def check(self) -> None:
+        """Raises ValueError or TypeError for a number that is out of range."""
+        checks.numbers(self.optimizer)
+        checks.numbers(self.cell)
 
     def has(self, name: str) -> bool:
         """Whether `replaced` finds this name."""

@@ -19,9 +19,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.config import Config, Hyperparameters
 from experiments.train import Model, State, Train, make_train
-from rnncells import checks
 
-RUNS, BATCH = PartitionSpec("runs"), PartitionSpec()
+RUNS, EVERYWHERE = PartitionSpec("runs"), PartitionSpec()
 
 
 class Run(NamedTuple):
@@ -74,7 +73,7 @@ class Population:
             )
         devices = np.array(self._devices()).reshape(-1, placement.devices_per_run)
         self.mesh, rows = Mesh(devices, ("runs", "batch")), len(devices)
-        self._everywhere = jax.jit(lambda tree: tree, out_shardings=NamedSharding(self.mesh, BATCH))
+        self._everywhere = jax.jit(lambda tree: tree, out_shardings=NamedSharding(self.mesh, EVERYWHERE))
         self.padded = padded(self.runs, -(-len(self.runs) // rows) * rows)
         mapped = placement.method == "map" or (placement.method == "auto" and jax.default_backend() == "cpu")
         self.method = "map" if mapped else "vmap"
@@ -102,8 +101,7 @@ class Population:
         each = []
         for run in self.padded:
             hyper = self.config.numbers(self.cell).replaced(run.numbers)
-            checks.numbers(hyper.optimizer)
-            checks.numbers(hyper.cell)
+            hyper.check()
             each.append(jax.tree.map(lambda leaf: np.float32(leaf), hyper))
         return self._spread(jax.tree.map(lambda *leaves: np.stack(leaves), *each))
 
@@ -193,7 +191,6 @@ class Population:
 
     def device(self, state: State) -> State:
         """A state from `host`, on the devices again."""
-
         last = [min(i, len(self.runs) - 1) for i in range(len(self.padded))]
         return self._spread(jax.tree.map(lambda leaf: leaf[np.array(last)], state))
 

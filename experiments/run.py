@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -23,6 +23,7 @@ from experiments.checkpoint import CheckpointError, Checkpoints
 from experiments.config import Config, plain
 from experiments.population import Population, Run
 from experiments.record import Line, Record, write_whole
+from experiments.train import make_train
 
 FREE = {"resume", "out", "placement", "checkpoint_every", "keep", "memory", "updates"}
 """What a resumed experiment may change. The number of updates may only grow, at a constant learning rate."""
@@ -49,12 +50,25 @@ def main(name: str, config: Config) -> None:
 
 
 @contextlib.contextmanager
-def session(name: str, config: Config, whole: Any = None) -> Iterator[Session]:
+def session(
+    name: str, config: Config, whole: Any = None, points: Sequence[Mapping[str, float]] = ({},)
+) -> Iterator[Session]:
     """The devices, the folder and the screen of one experiment. What ends it early becomes a sentence.
-    `whole` is what config.json shall hold, where the experiment is a part of it."""
+
+    Args:
+        name: of the experiment, on the screen.
+        config: of the experiment.
+        whole: what config.json shall hold, where the experiment is a part of it.
+        points: numbers that will be set in its runs; checked before anything is touched.
+    """
     scale.start(config.placement, command(alone=True))
     console = Console(quiet=jax.process_index() > 0)
     try:
+        with complaints():
+            for cell in config.cells:
+                make_train(config, cell)
+                for point in points:
+                    config.numbers(cell).replaced(point).check()
         prepare(config, console, config if whole is None else whole)
         with Session(name, config, console) as here:
             yield here
@@ -163,8 +177,7 @@ class Session:
         self.record = Record(config.out, keep=config.resume, active=self.active)
         self.stop = False
         self.populations: dict[str, Population] = {}
-        with complaints():
-            task = config.task()
+        task = config.task()
         where = f"{jax.device_count()} devices"
         if jax.process_count() > 1:
             where += f" of {jax.process_count()} processes"

@@ -8,7 +8,7 @@ import logging
 import math
 import shlex
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
@@ -151,42 +151,36 @@ def settled(experiment: config.Config, point: Point, cell: str | None = None) ->
 
 def main(sweep: Config) -> None:
     run.use_every_core()
-    name = next(key for key, kind in EXPERIMENTS.items() if isinstance(sweep.experiment, kind))
-    base = sweep.base()
-    with run.session(f"sweep of {name}", base, sweep) as here:
-        with run.complaints():  # before anything is trained
-            for cell in base.cells:
-                base.numbers(cell).replaced(dict.fromkeys((axis.name for axis in sweep.axes()), 0.0))
+    name = type(sweep.experiment).__module__.removeprefix("experiments.")
+    base, search = sweep.base(), adaptively if sweep.search == "tpe" else at_once
+    with run.session(f"sweep of {name}", base, sweep, points(sweep)) as here:
         for cell in base.cells:
-            search = adaptively if sweep.search == "tpe" else at_once
-            for _ in search(sweep, here, cell):
-                pass
+            search(sweep, here, cell)
         if here.active:
             report(name, sweep, here)
 
 
-EXPERIMENTS = {"adding": adding.Config, "copy_memory": copy_memory.Config}
-
-
 def points(sweep: Config) -> list[Point]:
-    """All points of a grid, or as many random ones as there are trials."""
+    """All points of a grid, as many random ones as there are trials, or the corners of what tpe searches."""
     axes = sweep.axes()
-    if sweep.search == "grid":
-        combined = itertools.product(*(axis.values for axis in axes))
-        return [dict(zip((axis.name for axis in axes), values, strict=True)) for values in combined]
-    rng = np.random.default_rng(sweep.search_seed)
-    return [{axis.name: axis.draw(rng) for axis in axes} for _ in range(sweep.trials)]
+    names = [axis.name for axis in axes]
+    if sweep.search == "random":
+        rng = np.random.default_rng(sweep.search_seed)
+        return [{axis.name: axis.draw(rng) for axis in axes} for _ in range(sweep.trials)]
+    combined = itertools.product(*(axis.values or (axis.low, axis.high) for axis in axes))
+    return [dict(zip(names, values, strict=True)) for values in combined]
 
 
-def at_once(sweep: Config, here: run.Session, cell: str) -> Iterator[list[Line]]:
-    """Trains the points of a grid or a random search, with every seed, a population at a time."""
+def at_once(sweep: Config, here: run.Session, cell: str) -> None:
+    """Trains the points of a grid or a random search, with every seed, in populations of about one size."""
     seeds = range(sweep.experiment.training.seeds)
     runs = [Run(point, seed) for point in points(sweep) for seed in seeds]
-    for first in range(0, len(runs), sweep.at_once):
-        yield here.train(cell, runs[first : first + sweep.at_once], first)
+    size = math.ceil(len(runs) / math.ceil(len(runs) / sweep.at_once))
+    for first in range(0, len(runs), size):
+        here.train(cell, runs[first : first + size], first)
 
 
-def adaptively(sweep: Config, here: run.Session, cell: str) -> Iterator[list[Line]]:
+def adaptively(sweep: Config, here: run.Session, cell: str) -> None:
     """Asks Optuna for a population of points, trains them, tells their scores, and asks again."""
     if jax.process_count() > 1:
         raise run.ConfigError(
@@ -235,7 +229,6 @@ def adaptively(sweep: Config, here: run.Session, cell: str) -> Iterator[list[Lin
                 study.tell(trial.number, value)
             else:
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        yield lines
 
 
 def opened(storage: str) -> optuna.storages.RDBStorage:

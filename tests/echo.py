@@ -142,3 +142,16 @@ def scalars(file):
         if event.HasField("summary"):
             events.append((event.step, {value.tag: value.simple_value for value in event.summary.value}))
     return events
+
+
+def assert_identical(got, want):
+    """Two trees of arrays and keys: structure, dtypes, shapes and bytes; `got` is on the host."""
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for leaf, expected in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert (leaf.dtype, leaf.shape) == (expected.dtype, expected.shape)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf, expected = jax.random.key_data(leaf), jax.random.key_data(expected)
+        else:
+            assert isinstance(leaf, np.ndarray)
+            assert leaf.flags.writeable
+        assert np.asarray(leaf).tobytes() == np.asarray(expected).tobytes()

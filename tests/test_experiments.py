@@ -114,9 +114,9 @@ def test_optional_fields_go_to_the_cells_that_have_them():
         (Placement, {"method": "pmap"}, "method: expected one of auto, map, vmap, got 'pmap'"),
         (Placement, {"processes": "mpi"}, "processes: expected one of one, hand, slurm, ompi, got 'mpi'"),
         (Placement, {"devices_per_run": 0}, "devices_per_run: expected at least 1, got 0"),
-        (Config, {"cells": ("LTSM",)}, r"cells: expected names of rnncells.CELLS, got \['LTSM'\]"),
-        (Config, {"cells": ()}, "cells: expected names of rnncells.CELLS, got none"),
-        (Config, {"layers": 0}, "layers: expected at least 1, got 0"),
+        (adding.Config, {"cells": ("LTSM",)}, r"cells: expected names of rnncells.CELLS, got \['LTSM'\]"),
+        (adding.Config, {"cells": ()}, "cells: expected names of rnncells.CELLS, got none"),
+        (adding.Config, {"layers": 0}, "layers: expected at least 1, got 0"),
     ],
 )
 def test_what_an_experiment_cannot_be(kind, change, words):
@@ -124,9 +124,9 @@ def test_what_an_experiment_cannot_be(kind, change, words):
         kind(**change)
 
 
-def test_a_config_without_a_task_has_none():
-    with pytest.raises(NotImplementedError):
-        Config().task()
+def test_an_experiment_has_a_task():
+    with pytest.raises(TypeError, match=r"abstract.*task"):
+        Config()
 
 
 def test_the_command_line_says_what_is_wrong(capsys):
