@@ -66,9 +66,10 @@ def session(
     try:
         with complaints():
             for cell in config.cells:
-                make_train(config, cell)
+                numbers = config.numbers(cell)
                 for point in points:
-                    config.numbers(cell).replaced(point).check()
+                    numbers.replaced(point).check()
+                jax.eval_shape(make_train(config, cell).init, jax.random.key(0), numbers)
         prepare(config, console, config if whole is None else whole)
         with Session(name, config, console) as here:
             yield here

@@ -66,6 +66,15 @@ def test_what_cannot_be_is_one_sentence(options, words, config, capsys):
     assert words in capsys.readouterr().out
 
 
+def test_what_cannot_be_leaves_the_folder_as_it_is(config, capsys):
+    config.out.mkdir(parents=True)
+    (config.out / "metrics.jsonl").write_text("")
+    for options in ({"zoneout": 2.0}, {"cells": ("Elman", "MinGRU"), "dropout": 0.1}):
+        assert ended(config, **options) == 1
+    assert [path.name for path in config.out.parent.iterdir()] == [config.out.name]
+    assert [path.name for path in config.out.iterdir()] == ["metrics.jsonl"]
+
+
 def test_runs_that_diverge_are_reported(config, capsys):
     wild = small(kind="sgd", learning_rate=1e4, clip_norm=None, out=config.out)
     run.main("echo", wild)

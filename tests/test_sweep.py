@@ -94,7 +94,24 @@ def test_the_next_population_uses_the_program_of_the_last(here):
         )
         sweep.main(config)
     assert [len(runs) for runs in populations] == [4, 2]
-    assert len(polars.read_csv(here / "out/sweep.csv")) == 10
+    table = polars.read_csv(here / "out/sweep.csv")
+    assert table["run"].to_list() == list(range(10))
+    assert table["seed"].to_list() == [0, 1] * 5
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(64, [10]), (9, [5, 5]), (4, [4, 4, 2]), (1, [1] * 10)])
+def test_populations_are_of_about_one_size(most, sizes):
+    class Here:
+        def train(self, cell, runs, first):
+            trained.append((first, runs))
+
+    trained = []
+    sweep.at_once(sweep.Config(SMALL, vary=("l1=0:1:linear:5",), at_once=most), Here(), "LSTM")
+    assert [len(runs) for _, runs in trained] == sizes
+    assert [first for first, _ in trained] == list(np.cumsum([0, *sizes[:-1]]))
+    assert [each for _, some in trained for each in some] == [
+        Run({"l1": value}, seed) for value in (0, 0.25, 0.5, 0.75, 1) for seed in range(2)
+    ]
 
 
 def test_what_a_grid_leaves(here, capsys):
@@ -275,6 +292,17 @@ def test_a_name_that_is_nowhere_is_refused_before_anything_runs(here, capsys):
         sweep.main(sweep.Config(SMALL, vary=("forgetbias=1,2",)))
     assert end.value.code == 1
     assert re.search(r"forgetbias: expected one of .*forget_bias.*learning_rate", capsys.readouterr().out)
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("search", ["grid", "random", "tpe"])
+def test_a_number_out_of_range_is_refused_before_anything_runs(search, here, capsys):
+    text = "zoneout=0.5,2" if search == "grid" else "zoneout=0.5:20"
+    with pytest.raises(SystemExit) as end:
+        sweep.main(sweep.Config(SMALL, vary=(text,), search=search))
+    assert end.value.code == 1
+    assert "Zoneout.rate: expected at most 1, got" in capsys.readouterr().out
+    assert list(here.iterdir()) == []
 
 
 @pytest.mark.parametrize(
