@@ -32,14 +32,14 @@ T, B, H = 6, 3, 5
 """Ticks, sequences, and the width of inputs and states in the tests of single wrappers."""
 exact = pytest.mark.usefixtures("x64")
 CORE = ("Elman", "LSTM", "GRU", "MinGRU")
-"""Cells that meet every law every day; the others in `make laws`."""
+"""Cells that meet every law every day; the others, and their flags, in `make laws`."""
 
 
 def over(cells, daily=CORE):
     """Parametrizes over cells by name; of those that are not for every day, the test is for `make laws`."""
 
     def marks(name):
-        return () if name in daily or name.split("-")[0] in daily else pytest.mark.laws
+        return () if name in daily else pytest.mark.laws
 
     params = [pytest.param(cell, id=name, marks=marks(name)) for name, cell in cells.items()]
     return pytest.mark.parametrize("cell", params)

@@ -36,6 +36,7 @@ def lines_of(files):
     return [json.loads(line) for line in files["results.jsonl"].splitlines()]
 
 
+@pytest.mark.laws
 def test_a_run_leaves_its_folder(run):
     files, shown = run(peers=("linen", "nnx"), sections=("layers", "linear"), linear_ticks=(5, 9))
     assert set(files) == {"results.jsonl", "table.md", "summary.md", "benchmark.png"}
@@ -82,6 +83,7 @@ def test_a_wrong_peer_is_not_timed(run, monkeypatch):
     assert "linen" not in files["summary.md"].decode()
 
 
+@pytest.mark.laws
 def test_training_loops_are_compared_then_timed(run):
     files, shown = run(sections=("train", "sweep"))
     assert set(files) == {"results.jsonl", "table.md", "summary.md", "training.png"}

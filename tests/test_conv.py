@@ -16,6 +16,7 @@ import rnncells
 from rnncells import GRU, LSTM, LSTMCarry, PeepholeLSTM, unroll
 from rnncells.cells.conv import ConvGRU, ConvLSTM, _by_convolution, _by_product
 from rnncells.convert.arrays import regate
+from tests.cases import over
 from tests.reference import s
 from tests.test_parity import assert_same, lenient
 
@@ -31,7 +32,7 @@ CELLS = [
     ConvGRU(2, (3, 2, 2)),
 ]
 over_cells = pytest.mark.parametrize("cell", CELLS)
-over_two_cells = pytest.mark.parametrize("cell", [CELLS[1], CELLS[3]], ids=["LSTM", "GRU"])
+over_two_cells = over({"LSTM": CELLS[1], "GRU": CELLS[3]}, ["GRU"])
 over_peers = pytest.mark.parametrize("cell", [ConvLSTM(2, (5,), (5,)), ConvLSTM(2, (4, 5), (3, 5))])
 close = functools.partial(chex.assert_trees_all_close, atol=1e-11, rtol=1e-11)
 

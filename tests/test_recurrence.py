@@ -182,7 +182,7 @@ def test_misleading_bodies(name, reverse):
     close(everything(recurrence.scan), everything(plain_scan))
 
 
-@over_cells
+@over(CASES, ("LSTM", "MinGRU"))
 @pytest.mark.parametrize(
     "options", [{}, pytest.param({"lengths": [T, 2, 0], "reverse": True}, marks=pytest.mark.laws)]
 )

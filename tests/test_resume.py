@@ -1,19 +1,15 @@
 """Runs that are stopped or damaged go on as if nothing had happened, or say why they do not."""
 
 import dataclasses
-import random
 import re
 import resource
 import signal
-import subprocess
 import sys
-import time
 import types
 
 import pytest
-import tyro
 
-from experiments import adding, run
+from experiments import run
 from experiments.population import Population, Run
 from tests.echo import Echo, ended, host_config, outcome, read, scalars, share_programs, small, trained
 
@@ -112,37 +108,6 @@ def signals(monkeypatch, numbers):
         return advance(self, state)
 
     monkeypatch.setattr(Population, "advance", interrupted)
-
-
-KILLED = (
-    "--cells Elman --features 4 --length 6 --training.updates 400 --training.batch-size 4 --training.seeds 2"
-    " --training.report-every 10 --training.checkpoint-every 10 --training.test-sequences 16"
-)
-
-
-def test_killed_twice_it_ends_with_the_same_numbers(tmp_path):
-    """Processes killed while they train or save; `make laws` kills 20 times, at any moment."""
-    out, rng = tmp_path / "killed", random.Random(0)
-    words = [*KILLED.split(), "--resume", "--out"]
-    command = [sys.executable, "-m", "experiments.adding", *words, str(out)]
-    metrics = out / "metrics.jsonl"
-
-    def written():
-        return metrics.read_text().count("\n") if metrics.exists() else 0
-
-    for _ in range(2):
-        before = written()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        while process.poll() is None and written() <= before + 4:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.1))
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-        cut(out, 0, "half a line")
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    whole = tyro.cli(adding.Config, args=[*words, str(tmp_path / "whole")])
-    run.main("adding", whole)
-    assert outcome(dataclasses.replace(whole, out=out)) == outcome(whole)
 
 
 def test_the_command_that_goes_on(monkeypatch):

@@ -331,9 +331,8 @@ PAGE = pathlib.Path(__file__).parent.parent / "docs/sweep.md"
 COMMANDS = re.findall(r"```sh\n(.*?)\n```", PAGE.read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    "command", [COMMANDS[0], *(pytest.param(each, marks=pytest.mark.laws) for each in COMMANDS[1:])]
-)
+@pytest.mark.laws
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_of_the_page(command, tmp_path):
     options = (
         "--features 4 --length 6 --training.updates 4 --training.report-every 2 --training.checkpoint-every 2"

@@ -109,7 +109,7 @@ EVERYTHING = {
     ("task", "options"),
     [
         (Echo(), {"clip_norm": 0.3, "weight_decay": 0.1, "schedule": "cosine"}),
-        (Echo(), {"kind": "sgd", "clip_value": 0.05, "clip_norm": None, "warmup": 4, "l2": 0.1, "l1": 0.05}),
+        (Echo(), {"kind": "sgd", "clip_value": 0.3, "clip_norm": None, "warmup": 4, "l2": 0.1, "l1": 0.05}),
         (Echo(), {"truncate_every": 3}),
         (Adding(6), {"truncate_every": 3, "weight_decay": 0.1}),
         (Echo(), EVERYTHING),

@@ -70,7 +70,7 @@ def check_options(cell, seed):
 
 @pytest.mark.usefixtures("x64")
 @over_cells
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.laws)])
 def test_combined_options_equal_loops(cell, seed):
     check_options(cell, seed + 10 * list(CASES.values()).index(cell))
 
@@ -308,7 +308,7 @@ def test_flags_choose_without_numbers():
     ids=["plain", "options"],
 )
 @pytest.mark.parametrize("length", [pytest.param(32, marks=pytest.mark.laws), 47], ids=["even", "uneven"])
-@pytest.mark.parametrize("size", [1, 3], ids=["narrow", "wide"])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.laws), 3], ids=["narrow", "wide"])
 @pytest.mark.parametrize(
     "cell",
     [MinGRU(4), pytest.param(Zoneout(MinGRU(4), rate=0.3), marks=pytest.mark.laws)],
