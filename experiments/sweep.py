@@ -100,10 +100,8 @@ class Axis(NamedTuple):
             if len(parts) == 1:
                 axis = Axis(name, tuple(float(value) for value in rest.split(",")))
             else:
-                log, count = (
-                    "log" in parts[2:],
-                    [int(part) for part in parts[2:] if part not in ("log", "linear")],
-                )
+                log = "log" in parts[2:]
+                count = [int(part) for part in parts[2:] if part not in ("log", "linear")]
                 axis = Axis(name, (), float(parts[0]), float(parts[1]), log)
                 if not axis.low < axis.high or (log and axis.low <= 0) or len(count) != (search == "grid"):
                     raise ValueError
