@@ -92,12 +92,26 @@ class Job:
             assert all(process.poll() is None for process in self.processes), self.ended()
             time.sleep(0.01)
 
+    def without(self, lost):
+        """Kills one process; how the others end, in time."""
+        self.processes[lost].kill()
+        start = time.monotonic()
+        ended = self.ended()
+        assert time.monotonic() - start < 5 * HEARTBEAT
+        return ended
+
     def ended(self):
         """The exit status of each, and what each has shown."""
         status = [process.wait(PATIENCE) for process in self.processes]
         for reader in self.readers:
             reader.join(PATIENCE)
         return status, self.shown
+
+
+def pair(*words):
+    """Two processes of the adding problem."""
+    port = free_port()
+    return Job(*([*ADDING, *words, *by_hand(port, i)] for i in range(2)))
 
 
 def done(*commands, environments=None):
@@ -127,13 +141,9 @@ def checkpoints(folder):
 def test_a_lost_process_ends_the_job_and_fewer_go_on(tmp_path):
     whole, folder = tmp_path / "whole", tmp_path / "lost"
     done([*ADDING, *LASTING, "--out", str(whole)])
-    port, command = free_port(), [*ADDING, *LASTING, "--out", str(folder)]
-    with Job(*([*command, *by_hand(port, i)] for i in range(2))) as job:
+    with pair(*LASTING, "--out", str(folder)) as job:
         job.until(lambda: checkpoints(folder))
-        job.processes[1].kill()
-        lost = time.monotonic()
-        status, shown = job.ended()
-    assert time.monotonic() - lost < 5 * HEARTBEAT
+        status, shown = job.without(1)
     assert status[0] != 0
     assert re.search("Process 0 of 2 (has lost another one|was ended)", shown[0]), shown[0]
     assert "Process 1 of 2 was ended by a signal" in shown[1]
@@ -152,13 +162,9 @@ def test_a_lost_process_ends_the_job_and_fewer_go_on(tmp_path):
 
 @pytest.mark.laws
 def test_without_process_0_the_others_end(tmp_path):
-    port, command = free_port(), [*ADDING, *LASTING, "--out", str(tmp_path)]
-    with Job(*([*command, *by_hand(port, i)] for i in range(2))) as job:
+    with pair(*LASTING, "--out", str(tmp_path)) as job:
         job.until(lambda: checkpoints(tmp_path))
-        job.processes[0].kill()
-        lost = time.monotonic()
-        status, shown = job.ended()
-    assert time.monotonic() - lost < 5 * HEARTBEAT
+        status, shown = job.without(0)
     assert status[1] != 0
     assert re.search("Process 1 of 2 (has lost another one|was ended)", shown[1])
     assert "--resume" in shown[1]
@@ -169,14 +175,10 @@ def test_without_process_0_the_others_end(tmp_path):
 def test_a_process_lost_during_a_long_block(tmp_path):
     long = [word.replace("12000", "40000000").replace("250", "40000000") for word in LASTING]
     long[long.index("--training.checkpoint-every") + 1] = "40000000"
-    port, command = free_port(), [*ADDING, *long, "--out", str(tmp_path)]
-    with Job(*([*command, *by_hand(port, i)] for i in range(2))) as job:
+    with pair(*long, "--out", str(tmp_path)) as job:
         job.until(lambda: (tmp_path / "metrics.jsonl").exists())
         time.sleep(10)
-        job.processes[1].kill()
-        lost = time.monotonic()
-        status, shown = job.ended()
-    assert time.monotonic() - lost < 5 * HEARTBEAT
+        status, shown = job.without(1)
     assert status[0] != 0
     assert "Process 0 of 2" in shown[0]
     assert "--resume" in shown[0]
@@ -191,16 +193,15 @@ def test_a_process_lost_during_a_long_block(tmp_path):
 def test_a_signal_to_one_stops_all(tmp_path):
     whole, folder = tmp_path / "whole", tmp_path / "stopped"
     done([*ADDING, *LASTING, "--out", str(whole)])
-    port, command = free_port(), [*ADDING, *LASTING, "--out", str(folder)]
-    with Job(*([*command, *by_hand(port, i)] for i in range(2))) as job:
+    with pair(*LASTING, "--out", str(folder)) as job:
         job.until(lambda: checkpoints(folder))
         job.processes[1].send_signal(signal.SIGTERM)
         status, shown = job.ended()
     assert status == [130, 130], shown
     assert "all is saved" in shown[0]
     assert shown[1] == ""
-    port = free_port()
-    done(*([*command, *by_hand(port, i), "--resume"] for i in range(2)))
+    with pair(*LASTING, "--out", str(folder), "--resume") as job:
+        assert job.ended()[0] == [0, 0]
     assert curve(folder) == curve(whole)
 
 

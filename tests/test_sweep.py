@@ -227,7 +227,7 @@ def test_a_search_that_was_stopped_goes_on_with_the_points_that_were_asked(here)
         dataclasses.replace(SMALL, out=here / "out"),
         vary=("learning_rate=1e-3:1e-1:log",),
         search="tpe",
-        trials=4,
+        trials=6,
         at_once=4,
     )
     train, calls = run.Session.train, []
@@ -246,10 +246,28 @@ def test_a_search_that_was_stopped_goes_on_with_the_points_that_were_asked(here)
             dataclasses.replace(config, experiment=dataclasses.replace(config.experiment, resume=True))
         )
     assert calls[2] == calls[1]  # the same points, from their checkpoint
-    assert len(calls) == 3
+    assert len(calls) == 4
     table = polars.read_csv(here / "out/sweep.csv")
-    assert table["learning_rate"].to_list() == [*calls[0], *calls[1]]
-    assert table["run"].to_list() == list(range(8))
+    assert table["learning_rate"].to_list() == [*calls[0], *calls[1], *calls[3]]
+    assert table["learning_rate"].n_unique() == 6  # what is drawn now was not drawn before
+    assert table["run"].to_list() == list(range(12))
+
+
+def test_workers_that_start_together_draw_different_points(here, monkeypatch):
+    drawn = []
+
+    def train(self, cell, runs, first=0):
+        drawn.append([each.numbers["learning_rate"] for each in runs[::2]])
+        raise run.StopRequested("enough")
+
+    monkeypatch.setattr(run.Session, "train", train)
+    for out in ("a", "b"):
+        experiment = dataclasses.replace(SMALL, out=here / out)
+        with pytest.raises(SystemExit):
+            sweep.main(
+                sweep.Config(experiment, vary=("learning_rate=1e-3:1e-1:log",), search="tpe", trials=4)
+            )
+    assert len({*drawn[0], *drawn[1]}) == len(drawn[0]) + len(drawn[1]) == 8
 
 
 @pytest.mark.parametrize(

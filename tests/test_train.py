@@ -158,6 +158,24 @@ def test_gradient_noise_has_the_variance_that_it_should():
     assert np.abs(np.corrcoef(drawn) - np.eye(32)).max() < 0.08
 
 
+@dataclasses.dataclass(frozen=True)
+class Still(Echo):
+    """The same batch at every update."""
+
+    def sample(self, key, batch_size):
+        return super().sample(jax.random.key(0), batch_size)
+
+
+def test_noise_of_the_cell_is_drawn_at_every_update():
+    def losses(**options):
+        train, hyper, state = started(small(Still(), **options), learning_rate=0.0)
+        return jax.jit(train.advance)(state, hyper)[1]
+
+    assert len(np.unique(losses())) == 1
+    assert len(np.unique(losses(zoneout=0.5))) == 5
+    assert len(np.unique(losses(zoneout=0.5, truncate_every=4))) == 5
+
+
 def test_the_final_test_is_without_noise_and_the_same_for_every_seed():
     config = small(zoneout=0.5)
     train, hyper, state = started(config)
