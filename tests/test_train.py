@@ -93,6 +93,7 @@ def plainly(config, state):
 
 
 EVERYTHING = {
+    "learning_rate": 0.02,
     "kind": "rmsprop",
     "schedule": "linear",
     "warmup": 3,
