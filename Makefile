@@ -21,8 +21,8 @@ copy: $(VENV)/experiments  ## the copying memory problem; table and curves in ru
 sweep: $(VENV)/experiments  ## learning rates and forget biases on the adding problem; table and map in runs/sweep-adding
 	$(BIN)/python -m experiments.sweep --vary learning_rate=1e-4:1e-1:log:7 forget_bias=0,1,2 adding $(ARGS)
 
-# The time of a test is the compiler's. Without LLVM's optimisations, which change no law, it is a third less;
-# with them: make laws JAX_DISABLE_MOST_OPTIMIZATIONS=0
+# The time of a test is the compiler's, and much of it LLVM's. With all optimisations, as users run:
+# make laws JAX_DISABLE_MOST_OPTIMIZATIONS=0
 test laws: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
 
 test: $(VENV)/test  ## the tests of every day
