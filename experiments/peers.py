@@ -20,7 +20,7 @@ from flax import linen, nnx
 
 import rnncells
 from rnncells import Cell, convert
-from rnncells.cells.gru import GRU
+from rnncells.cells.gated.gru import GRU
 
 
 class Layer(NamedTuple):

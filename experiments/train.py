@@ -20,7 +20,7 @@ import optax
 
 import rnncells
 from experiments.config import Config, Hyperparameters, Optimizer, Training
-from rnncells.ops import select
+from rnncells.parts.arithmetic import select
 from rnncells.tasks import Batch, Task
 
 

@@ -10,112 +10,52 @@ pointwise in time and run for one tick or for all ticks at once, with the same r
     readout(weights, out, drive) -> y              out and drive    pointwise in time
 
 The author of a cell writes `init`, `project` and `step`; `prepare`, `readout` and `initial_carry`
-where the defaults below do not fit. Everything else in this library (unrolling, masks, resets,
-Flax modules, experiments) is written against these functions, and against nothing more.
+where the defaults below do not fit; and a few class attributes that say what kind of cell it is.
+`unroll` and the Flax modules are written against these. A cell made of cells declares them as its
+`children`, and may say in `over` how they run over a whole sequence.
 """
 
 from __future__ import annotations
 
 import abc
-import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, TypeAlias, dataclass_transform
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import chex
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.dtypes import cast_like, dtype_of, promote, widen
+from rnncells.dtypes import cast_like, computes_in, dtype_of, promote, widen
+from rnncells.fields import Pytree, check_numbers, data, static
 
 Params: TypeAlias = Any  # a nested dict of arrays; the others are pytrees that the cell chooses
 Weights: TypeAlias = Any
 Carry: TypeAlias = Any
 Drive: TypeAlias = Any
-Number: TypeAlias = float | jax.Array | np.ndarray
+Shape: TypeAlias = tuple[int, ...]
 
 
-def static(*, default: Any = dataclasses.MISSING, check: Callable[[str, Any], Any] | None = None) -> Any:
-    """A field that decides shapes or control flow: part of the compiled program, never traced."""
-    if check is None and isinstance(default, bool):
-        check = checks.boolean
-    return flax.struct.field(pytree_node=False, default=default, metadata={"check": check})
+class Timed(NamedTuple):
+    """An input with the time that has passed since the tick before, for cells with `timed = True`."""
 
+    x: chex.Array
+    """[..., I]"""
+    elapsed: chex.Array
+    """[..., 1], in the unit of the cell's time constants. Inputs without it are 1 apart."""
 
-def number(*, default: Any = dataclasses.MISSING, low: float | None = None, high: float | None = None) -> Any:
-    """A numeric field: a leaf of the pytree, so it may be traced, swept and differentiated."""
-    return flax.struct.field(default=default, metadata={"low": low, "high": high})
+    @property
+    def shape(self) -> Shape:
+        """Of x; with `ndim`, what Flax's own RNN asks of its inputs."""
+        return self.x.shape
 
-
-def data(*, default: Any = None) -> Any:
-    """Arrays that travel with an object and are no hyperparameters: traced and differentiated as its
-    leaves, but not checked for being finite; such as the memory that a decoder attends to."""
-    return flax.struct.field(default=default, metadata={"data": True})
-
-
-def inner() -> Any:
-    """A field that holds another cell. Checked when it is used: a twin of the object that holds axes for
-    `jax.vmap`, with None or an int in place of the cell, is legal."""
-
-    def check(name: str, value: Any) -> None:
-        checks.cell(name, value, Cell)
-
-    return flax.struct.field(metadata={"check": checks.not_a_class, "check_in_use": check})
-
-
-@dataclass_transform(frozen_default=True, field_specifiers=(static, number, data, inner, flax.struct.field))
-class Pytree:
-    """A frozen dataclass that is a pytree: `static` fields in its type, numbers as its leaves.
-
-    Equal by value: `==` always returns one bool. Hashable as long as every field is, that is, with
-    plain numbers; with array fields an object travels through JAX as a pytree instead.
-    """
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        flax.struct.dataclass(cls, eq=False, repr=False)
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            if check := field.metadata.get("check"):
-                check(f"{type(self).__name__}.{field.name}", getattr(self, field.name))
-
-    def _values(self) -> list[Any]:
-        return [getattr(self, field.name) for field in dataclasses.fields(self)]  # type: ignore[arg-type]
-
-    def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
-            return False
-        return all(map(_equal, self._values(), other._values()))
-
-    def __hash__(self) -> int:
-        return hash((type(self), *self._values()))
-
-    def __repr__(self) -> str:
-        """`LSTM(features=64)`: the fields that are not at their defaults."""
-        fields = zip(dataclasses.fields(self), self._values(), strict=True)  # type: ignore[arg-type]
-        own = [
-            f"{f.name}={checks.describe(v) if hasattr(v, 'dtype') else repr(v)}"
-            for f, v in fields
-            if not _equal(v, f.default)
-        ]
-        return f"{type(self).__name__}({', '.join(own)})"
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
-    if a is None or b is None:
-        return False
-    if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
-        return False
-    if isinstance(a, (jax.Array, np.ndarray)) or isinstance(b, (jax.Array, np.ndarray)):
-        alike = jnp.shape(a) == jnp.shape(b) and jnp.result_type(a) == jnp.result_type(b)
-        return alike and bool(np.array_equal(a, b))
-    return bool(a == b)
+    @property
+    def ndim(self) -> int:
+        return self.x.ndim
 
 
 def locked(key: chex.PRNGKey | None) -> Any:
@@ -127,26 +67,14 @@ def locked(key: chex.PRNGKey | None) -> Any:
     return None if key is None else jax.random.fold_in(key, np.uint32(2**32 - 1))
 
 
-class Ticks(NamedTuple):
-    """A sequence as cells are given it: every leaf is [T, ...]; None is what a call does not use."""
-
-    x: Any
-    key: chex.PRNGKey | None = None
-    alive: jax.Array | None = None
-    """bool [T, *B]: False where the tick does not exist."""
-    resets: jax.Array | None = None
-    """bool [T, *B]: True where a segment begins, in the order of the input."""
-
-
-Scan: TypeAlias = Callable[["Cell", Weights, Carry, Carry, Ticks, bool], tuple[Carry, Any, Any]]
-"""(cell, weights, initial, carry, ticks, reverse) -> (carry, ys, carries): one cell over a sequence."""
-
-
 class Cell(Pytree, abc.ABC):
     """One tick of a recurrent network, as four pure functions over pytrees.
 
     Subclasses are frozen dataclasses and pytrees without further decoration. Annotate what decides
     shapes with `static()` and every number with `number()`.
+
+    `prepare` and `initial_carry` may take one more argument, `like`: the input of one tick, [*B, I], as
+    `jax.ShapeDtypeStruct`s, for cells that must know its size or dtype without having parameters.
     """
 
     paper: ClassVar[str]
@@ -154,25 +82,32 @@ class Cell(Pytree, abc.ABC):
     gates: ClassVar[tuple[str, ...]] = ()
     """Names of the blocks that are fused, in this order, on the last axis of kernels and biases."""
     linear: ClassVar[bool] = False
-    """Whether the state enters linearly, so that an associative scan serves (see linear_scan.py)."""
+    """Whether the state enters linearly, so that time may run in parallel (see parts/linear.py)."""
+    timed: ClassVar[bool] = False
+    """Whether inputs may be `Timed`."""
+    blendable: ClassVar[bool] = True
+    """Whether every floating part of the state may be averaged with its old value, or disturbed, by
+    itself."""
     input_ndim: ClassVar[int] = 1
     """How many trailing axes of an input belong to one tick; the axes before them are batch."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "init" in cls.__dict__:
-            cls.init = _checked(cls.init)  # type: ignore[method-assign]
+        for name, opened in (("init", _init), ("prepare", _with_params), ("initial_carry", _with_params)):
+            if name in cls.__dict__:
+                setattr(cls, name, opened(cls.__dict__[name]))
 
     @abc.abstractmethod
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         """Parameters for inputs [..., input_size]: a nested dict of what trains, nothing else."""
 
-    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Carry:
-        """The state before the first tick; params give shapes and dtypes (and learned states)."""
-        return jnp.zeros((*batch_shape, self.output_size), dtype_of(params))
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Carry:
+        """The state before the first tick; params give dtypes (and learned states), or shapes where the
+        fields of the cell do not decide them. Without params it is in the dtype of `like`, or float32."""
+        return jnp.zeros((*batch_shape, self.output_size), dtype_of(params, like))
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
     ) -> Weights:
         """What a whole sequence shares: orthogonal maps, constants, noise locked over time, drawn from
         `locked(key)` for the batch axes of the sequence."""
@@ -191,20 +126,28 @@ class Cell(Pytree, abc.ABC):
         return out
 
     @property
+    def output_size(self) -> int:
+        """Width of y. Never depends on the input size."""
+        return self.features  # type: ignore[attr-defined,no-any-return]
+
+    def block(self, kernel: str) -> int:
+        """Columns of one gate in the kernel of this name: what is normalised together."""
+        return self.features  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def children(self) -> Mapping[str, Cell]:
+        """The cells that this one is made of, by the name of their entry in params and weights. The name ""
+        is of a single child whose params and weights are this cell's own."""
+        return {}
+
+    @property
     def layered(self) -> bool:
         """Whether `over` runs several cells, one after the other."""
         return False
 
-    def over(
-        self, scan: Scan, weights: Weights, initial: Carry, carry: Carry, ticks: Ticks, reverse: bool
-    ) -> tuple[Carry, Any, Any]:
+    def over(self, scan: Scan, run: Run) -> Result:
         """The cell over a sequence: one scan, but for stacks, which scan layer by layer."""
-        return scan(self, weights, initial, carry, ticks, reverse)
-
-    @property
-    def output_size(self) -> int:
-        """Width of y. Never depends on the input size."""
-        return self.features  # type: ignore[attr-defined]
+        return scan(self, run)
 
     def tick(
         self, weights: Weights, carry: Carry, x: Any, key: chex.PRNGKey | None = None
@@ -213,9 +156,10 @@ class Cell(Pytree, abc.ABC):
 
         With noise, pass `jax.random.fold_in(key, t)` as the key of tick t. The carry keeps its dtype.
         """
-        weights, x = promote(weights, x)
+        dtype = computes_in(weights, x)
+        weights, x = widen(weights, dtype), widen(x, dtype)
         drive = self.project(weights, x, key)
-        new, out = self.step(weights, widen(carry, dtype_of(weights)), drive)
+        new, out = self.step(weights, widen(carry, dtype), drive)
         return cast_like(new, carry), self.readout(weights, out, drive)
 
     def __call__(
@@ -223,26 +167,98 @@ class Cell(Pytree, abc.ABC):
     ) -> tuple[Carry, Any]:
         """One tick from parameters, the body of a `jax.lax.scan`: prepare, project, step, readout."""
         checks.key(key)
-        _, batch_shape = checks.sequence(
-            jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x), self.input_ndim
-        )
-        checks.alike("carry: expected", self.carry_shape(promote(params, x)[0], batch_shape), carry)
-        weights = self.prepare(params, key, batch_shape)
+        xs = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x)
+        _, batch_shape = checks.sequence(xs, self.input_ndim)
+        params, x = promote(plain(params), jax.tree.map(jnp.asarray, x))
+        like = shapes_of(x)
+        checks.alike("carry: expected", self.carry_shape(params, batch_shape, like), carry)
+        weights = self.prepare(params, key, batch_shape, like=like)
         return self.tick(weights, carry, x, None if key is None else jax.random.fold_in(key, 0))
 
-    def carry_shape(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Carry:
+    def carry_shape(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Carry:
         """`initial_carry` as shapes and dtypes, without computing it."""
-        return jax.eval_shape(functools.partial(self.initial_carry, batch_shape=batch_shape), params)
+        return jax.eval_shape(lambda params: self.initial_carry(params, batch_shape, like=like), params)
 
 
-def _checked(init: Callable[..., Params]) -> Callable[..., Params]:
+def _init(init: Callable[..., Params]) -> Callable[..., Params]:
     """Checks the cell's numeric fields and init's arguments before any author's `init`."""
 
     @functools.wraps(init)
-    def checked(self: Cell, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
-        checks.numbers(self)
+    def checked(self: Cell, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
+        check_numbers(self)
         checks.key(key)
         checks.float_dtype("dtype", dtype)
         return init(self, key, checks.positive_int("input_size", input_size), dtype)
 
     return checked
+
+
+def _with_params(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Params may be any mapping, or none; `like` is handed on to the methods that take it."""
+    takes_like = "like" in inspect.signature(method).parameters
+
+    @functools.wraps(method)
+    def opened(self: Cell, params: Params = None, *args: Any, like: Any = None, **given: Any) -> Any:
+        if takes_like:
+            given["like"] = like
+        return method(self, plain(params), *args, **given)
+
+    return opened
+
+
+def plain(params: Params) -> Params:
+    """Params as a nested dict of arrays, whatever mapping they came in (a FrozenDict, an `nnx.State`)."""
+    if isinstance(params, Mapping):
+        return {name: plain(value) for name, value in params.items()}
+    return params.get_value() if hasattr(params, "get_value") else params
+
+
+def shapes_of(x: Any) -> Any:
+    """Arrays as shapes and dtypes."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)
+
+
+class Ticks(NamedTuple):
+    """A sequence as cells are given it: every leaf is [T, ...]; None is what a call does not use."""
+
+    x: Any
+    key: chex.PRNGKey | None = None
+    alive: jax.Array | None = None
+    """bool [T, *B]: False where the tick does not exist."""
+    resets: jax.Array | None = None
+    """bool [T, *B]: True where a segment begins, in the order of the input."""
+
+
+class Run(Pytree):
+    """A cell over a sequence, all that there is to know of it: frozen, handed on as one object."""
+
+    weights: Weights = data()
+    initial: Carry = data()
+    """The state where a segment begins."""
+    carry: Carry = data()
+    """The state before the first tick."""
+    ticks: Ticks = data()
+    reverse: bool = static(default=False)
+    parallel: bool | None = static(default=None)
+    remat_every: int | None = static(default=None)
+    truncate_every: int | None = static(default=None)
+    return_carries: bool = static(default=False)
+
+    @property
+    def length(self) -> int:
+        """T."""
+        return jax.tree.leaves(self.ticks)[0].shape[0]  # type: ignore[no-any-return]
+
+
+class Result(NamedTuple):
+    """What comes of a run."""
+
+    carry: Carry
+    """After the last tick."""
+    ys: Any
+    carries: Any = None
+    """After every tick, where asked for."""
+
+
+Scan: TypeAlias = Callable[[Cell, Run], Result]
+"""One cell over one sequence: see engine/loops.py."""

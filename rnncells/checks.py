@@ -1,4 +1,4 @@
-"""Every complaint of the library, worded in one place.
+"""How mistakes are worded, and the checks that several files share.
 
 A bad argument raises while JAX traces, with one sentence: the argument's name, what was expected,
 what came. `TypeError` is a wrong kind of thing, `ValueError` a wrong value or shape.
@@ -6,7 +6,6 @@ what came. `TypeError` is a wrong kind of thing, `ValueError` a wrong value or s
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 from typing import Any
 
@@ -32,9 +31,9 @@ def describe(tree: Any) -> str:
     return f"{tree!r} ({type(tree).__name__})"
 
 
-def cell(name: str, value: Any, kind: type) -> None:
+def cell(name: str, value: Any) -> None:
     not_a_class(name, value)
-    if not isinstance(value, kind):
+    if not all(hasattr(value, method) for method in ("prepare", "project", "step", "readout")):
         raise TypeError(f"{name}: expected a rnncells cell, got {describe(value)}.")
 
 
@@ -84,29 +83,6 @@ def number(name: str, value: Any, low: float | None = None, high: float | None =
         raise ValueError(f"{name}: expected at least {low}, got {value}.")
     if high is not None and (array > high).any():
         raise ValueError(f"{name}: expected at most {high}, got {value}.")
-
-
-def numbers(owner: Any) -> None:
-    """The numeric fields of a dataclass, nested ones included, where they are concrete; and that cells
-    are cells."""
-    for field in dataclasses.fields(owner):
-        if not field.metadata.get("pytree_node", True) or field.metadata.get("data"):
-            continue
-        name = f"{type(owner).__name__}.{field.name}"
-        value = getattr(owner, field.name)
-        if check := field.metadata.get("check_in_use"):
-            check(name, value)
-        for part in value if isinstance(value, tuple) else (value,):
-            if dataclasses.is_dataclass(part):
-                numbers(part)
-            elif callable(part):
-                raise TypeError(
-                    f"{name}: expected a pytree dataclass, such as the schemes of rnncells.initializers,"
-                    f" got {describe(part)}."
-                )
-            else:
-                for leaf in jax.tree.leaves(part):
-                    number(name, leaf, field.metadata.get("low"), field.metadata.get("high"))
 
 
 def fits(name: str, value: Any, shape: tuple[int, ...]) -> None:
@@ -199,10 +175,10 @@ def lengths(value: Any, batch_shape: tuple[int, ...], length: int) -> jax.Array:
             f"lengths: expected shape {list(batch_shape)}, one per sequence, got {describe(array)}."
         )
     if isinstance(array, jax.core.Tracer):
-        return jnp.clip(array, 0, length)
+        return jnp.clip(array.astype(wider(array.dtype, jnp.int32)), 0, length)  # 8 bits may not hold T
     if array.size and (array.min() < 0 or array.max() > length):
         raise ValueError(f"lengths: expected values from 0 to {length}, got {array.tolist()}.")
-    return jnp.asarray(array)
+    return jnp.asarray(array, wider(array.dtype, jnp.int32))
 
 
 def flags(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Params
-from rnncells.dtypes import cast_like, promote
+from rnncells.cell import Carry, Cell, Params, shapes_of
+from rnncells.dtypes import cast_like
+from rnncells.unroll import checked
 
 Feed: TypeAlias = Callable[[Any, chex.PRNGKey | None], tuple[Any, Any]]
 
@@ -57,25 +58,16 @@ def generate(
     Raises:
         TypeError, ValueError: at trace time, for an argument of the wrong kind, shape or value.
     """
-    checks.cell("cell", cell, Cell)
-    checks.numbers(cell)
-    checks.key(key)
     length = checks.positive_int("length", length)
     if not callable(feed):
         raise TypeError(f"feed: expected a function (y, key) -> (next x, emitted), got {feed!r}.")
     xs = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x)
-    _, batch_shape = checks.sequence(xs, cell.input_ndim)
-    if cell.input_ndim == 1 and hasattr(x, "shape"):
-        size = x.shape[-1]
-        checks.params(cell, jax.eval_shape(lambda: cell.init(jax.random.key(0), size)), params, size)
-    params, x = promote(params, x)
-    expected = cell.carry_shape(params, batch_shape)
+    params, xs, carry, (_, *batch_shape) = checked(cell, params, xs, carry, key)
+    x = jax.tree.map(lambda leaf: leaf[0], xs)
+    like = shapes_of(x)
     if carry is None:
-        carry = cell.initial_carry(params, batch_shape)
-    else:
-        checks.alike("carry: expected", expected, carry)
-        carry = cast_like(carry, expected)
-    weights = cell.prepare(params, key, batch_shape)
+        carry = cell.initial_carry(params, tuple(batch_shape), like=like)
+    weights = cell.prepare(params, key, tuple(batch_shape), like=like)
     # Unlike any tick's key, and unlike `locked(key)`, from which `prepare` draws.
     feed_key = None if key is None else jax.random.fold_in(key, np.uint32(2**32 - 2))
 

@@ -10,38 +10,68 @@ numbers are then its only leaves, and `jax.vmap` with `in_axes=0` sweeps over th
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import chex
 import jax
 import jax.numpy as jnp
+from flax.core.meta import AxisMetadata
+from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Number, Pytree, number, static
+from rnncells.cell import Shape
 from rnncells.dtypes import accumulator
+from rnncells.fields import Number, Pytree, choice, converted, number, static
 
 
 class Initializer(Protocol):
     """What a scheme is: a pytree dataclass called as `scheme(key, shape, dtype) -> array`.
 
-    Closures such as `jax.nn.initializers.orthogonal()` are refused as fields of a cell: each call
-    makes another function, so every new cell would compile again.
+    A plain function, such as Flax's `nn.initializers.lecun_normal()`, is taken too (`Given`).
     """
 
-    def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any) -> jax.Array: ...
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike) -> jax.Array: ...
 
 
-def _distribution(name: str, value: Any) -> None:
-    if value not in ("uniform", "normal"):
-        raise ValueError(f"{name}: expected 'uniform' or 'normal', got {value!r}.")
+class Given(Pytree):
+    """A function as a scheme. Every call of `nn.initializers.lecun_normal()` makes another function, and a
+    cell with another function compiles again: make it once."""
+
+    function: Callable[..., jax.Array] = static()
+
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
+        return self.function(key, shape, dtype)
+
+
+def as_scheme(name: str, value: Any) -> Any:
+    """A function as a `Given`; anything else as it is."""
+    if isinstance(value, type):
+        raise TypeError(f"{name}: expected a scheme, such as Orthogonal(), got the class {value.__name__}.")
+    return Given(value) if callable(value) and not dataclasses.is_dataclass(value) else value
+
+
+def scheme(default: Initializer, *, kw_only: bool = False) -> Any:
+    """A field that holds an initialisation scheme."""
+    return converted(convert=as_scheme, default=default, kw_only=kw_only)
 
 
 class Zeros(Pytree):
     """Zeros."""
 
-    def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
         return jnp.zeros(shape, dtype)
+
+
+class Constant(Pytree):
+    """One value everywhere."""
+
+    value: Number = number(default=0.0)
+
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
+        return jnp.full(shape, self.value, dtype)
 
 
 class Normal(Pytree):
@@ -49,7 +79,7 @@ class Normal(Pytree):
 
     stddev: Number = number(default=0.01, low=0.0)
 
-    def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
         return jax.random.normal(key, shape, dtype) * jnp.asarray(self.stddev, dtype)
 
 
@@ -58,7 +88,7 @@ class Uniform(Pytree):
 
     scale: Number = number(default=1.0, low=0.0)
 
-    def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
         draw = jax.random.uniform(key, shape, dtype, -1.0, 1.0)
         return draw * jnp.asarray(self.scale, dtype) / math.sqrt(shape[-1])
 
@@ -70,9 +100,9 @@ class Glorot(Pytree):
     """
 
     scale: Number | None = number(default=None)
-    distribution: str = static(default="uniform", check=_distribution)
+    distribution: str = choice("uniform", "normal")
 
-    def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
         return _scaled(self, key, shape, dtype, 2.0 / (shape[0] + shape[-1]))
 
 
@@ -83,14 +113,14 @@ class He(Pytree):
     """
 
     scale: Number | None = number(default=None)
-    distribution: str = static(default="normal", check=_distribution)
+    distribution: str = choice("normal", "uniform")
 
-    def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
         return _scaled(self, key, shape, dtype, 2.0 / shape[0])
 
 
 def _scaled(
-    scheme: Glorot | He, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any, variance: float
+    scheme: Glorot | He, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike, variance: float
 ) -> jax.Array:
     if scheme.distribution == "normal":
         draw = jax.random.normal(key, shape, dtype) * math.sqrt(variance)
@@ -109,7 +139,7 @@ class Orthogonal(Pytree):
 
     scale: Number | None = number(default=None)
 
-    def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
         wide = accumulator(dtype)  # no QR in half precision
         # One after the other under vmap too: in jaxlib 0.10, batches of QR on two CPU devices wait for
         # each other's threads for ever.
@@ -124,7 +154,7 @@ class Identity(Pytree):
 
     scale: Number = number(default=1.0)
 
-    def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
         rows, columns = shape
         return jnp.eye(rows, columns, dtype=dtype) * jnp.asarray(self.scale, dtype)
 
@@ -139,16 +169,17 @@ class Chrono(Pytree):
 
     t_max: Number = number(default=100.0, low=2.0)
 
-    def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        u = jax.random.uniform(key, shape, dtype)
-        return jnp.log1p(u * (jnp.asarray(self.t_max, dtype) - 2))
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
+        wide = accumulator(dtype)  # 16 bits overflow
+        u = jax.random.uniform(key, shape, wide)
+        return jnp.log1p(u * (jnp.asarray(self.t_max, wide) - 2)).astype(dtype)
 
 
 class UniformGate(Pytree):
     """Uniform gate initialisation of a forget bias: b = logit u, u ~ U(1/H, 1 - 1/H), so that gate
     activations start uniform over (0, 1) (Gu, Gulcehre, Paine, Hoffman & Pascanu 2020, arXiv 1910.09890)."""
 
-    def __call__(self, key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
         edge = 1.0 / max(shape[-1], 2)
         u = jax.random.uniform(key, shape, dtype, edge, 1.0 - edge)
         return jnp.log(u) - jnp.log1p(-u)
@@ -158,31 +189,37 @@ ForgetBias: TypeAlias = Number | Chrono | UniformGate
 
 
 def gate_kernel(
-    scheme: Initializer, key: chex.PRNGKey, rows: int, features: int, gates: int, dtype: Any
+    scheme: Initializer, key: chex.PRNGKey, rows: int, features: int, gates: int, dtype: DTypeLike
 ) -> jax.Array:
     """A fused kernel [rows, gates * features], every gate block drawn by itself."""
-    blocks = [scheme(block, (rows, features), dtype) for block in jax.random.split(key, gates)]
-    return jnp.concatenate(blocks, axis=-1)
+    return fuse([scheme(block, (rows, features), dtype) for block in jax.random.split(key, gates)])
 
 
-def gate_bias(
+def fuse(blocks: Sequence[jax.Array]) -> Any:
+    """Blocks [..., H] as one array [..., G*H]; in the box of the first, where they come in boxes (as those of
+    Flax's `with_partitioning` do)."""
+    box = blocks[0]
+    if isinstance(box, AxisMetadata):
+        return box.replace_boxed(jnp.concatenate([block.unbox() for block in blocks], -1))
+    return jnp.concatenate(blocks, -1)
+
+
+def forget_blocks(
     forget_bias: ForgetBias,
     key: chex.PRNGKey,
     features: int,
-    gates: tuple[str, ...],
-    dtype: Any,
+    dtype: DTypeLike,
     *,
     keep: str = "",
     write: str = "",
-) -> jax.Array:
-    """A fused bias [G * H]: zero, but for the gates that decide how long a memory lives.
+) -> dict[str, jax.Array]:
+    """Biases [H] of the gates that decide how long a memory lives, by name.
 
     forget_bias: a number, an array [H], or a scheme such as `Chrono(t_max)`.
     keep: the gate that keeps the past when it is open; its bias is the forget bias.
     write: the gate that lets the new value in. If it is the only one (no `keep`), its bias is the
         negative forget bias; beside a `keep` gate only Chrono sets it.
     """
-    chrono = isinstance(forget_bias, Chrono)
     if callable(forget_bias):
         bias = forget_bias(key, (features,), dtype)
     else:
@@ -192,9 +229,7 @@ def gate_bias(
                 f" {checks.describe(forget_bias)}; sweep over values with jax.vmap."
             )
         bias = jnp.broadcast_to(jnp.asarray(forget_bias, dtype), (features,))
-    blocks = dict.fromkeys(gates, jnp.zeros((features,), dtype))
-    if keep:
-        blocks[keep] = bias
-    if write and (chrono or not keep):
+    blocks = {keep: bias} if keep else {}
+    if write and (isinstance(forget_bias, Chrono) or not keep):
         blocks[write] = -bias
-    return jnp.concatenate([blocks[gate] for gate in gates])
+    return blocks

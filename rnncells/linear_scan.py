@@ -1,35 +1,47 @@
-"""Recurrences that are linear in the state: their monoids, and the cells that use them.
+"""Recurrences that are linear in the state, as monoids: what one tick does to it, and how ticks compose.
 
-A tick of such a cell is a map of the state that composes: two ticks are again one element. With
-`combine` associative, all T states come out of an associative scan, in O(log T) parallel steps; or,
-one after the other, out of the smallest of loops. `unroll` chooses (see `chunk_length`).
+A tick of a linear cell is an *element*, a map of the state: two ticks, one after the other, are again one
+element. With `combine` associative, all T states come out of an associative scan, in O(log T) parallel
+steps; or, one after the other, out of the smallest of loops. `unroll` chooses.
+
+    Diagonal         s' = a s + b, elementwise
+    LogSpace         the same for positive a and b, by their logarithms
+    Matrix           S' = A S + B
+    RankOne          S' = a (S - l r^T S) + l v^T: a matrix that the loop never forms
+    RunningMaximum   s' = e^f s + e^i v with the largest exponent so far taken out of s
+    Shift            the last K inputs
+
+Leaves of an element have as many axes as the part of the state that they meet; those that are the same along
+an axis may have size 1 there (a decay [*B, h, 1, 1] of a state [*B, h, K, V], a constant [1, H]).
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar, NamedTuple, Protocol, final
+from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rnncells.cell import Carry, Cell, Weights
-from rnncells.dtypes import accumulator, cast_like, dtype_of
-from rnncells.ops import select
 
-
-class Monoid(Protocol):
+class Monoid:
     """Elements that act on a state, one per tick."""
 
     def identity(self, like: Any) -> Any:
         """The element that leaves a state as it is, in the shapes and dtypes of `like`."""
+        raise NotImplementedError
 
     def combine(self, earlier: Any, later: Any) -> Any:
         """One element that does what `earlier`, then `later` do. Associative."""
+        raise NotImplementedError
 
     def apply(self, element: Any, state: Any) -> Any:
         """The state after the element."""
+        raise NotImplementedError
+
+    def lift(self, element: Any) -> Any:
+        """The element of a tick in the form that `combine` takes and gives, where that is wider. `apply` and
+        `identity` take both forms."""
+        return element
 
 
 class DiagonalElement(NamedTuple):
@@ -39,8 +51,8 @@ class DiagonalElement(NamedTuple):
     update: jax.Array
 
 
-class Diagonal:
-    """s' = a * s + b."""
+class Diagonal(Monoid):
+    """s' = a * s + b, real or complex."""
 
     def identity(self, like: DiagonalElement) -> DiagonalElement:
         return DiagonalElement(jnp.ones_like(like.decay), jnp.zeros_like(like.update))
@@ -50,6 +62,11 @@ class Diagonal:
 
     def apply(self, element: DiagonalElement, state: jax.Array) -> jax.Array:
         return element.decay * state + element.update
+
+    def full(self, element: DiagonalElement) -> DiagonalElement:
+        """The same element, every leaf in the shape of the state."""
+        shape = jnp.broadcast_shapes(element.decay.shape, element.update.shape)
+        return DiagonalElement(*(jnp.broadcast_to(leaf, shape) for leaf in element))
 
     def blend(self, element: DiagonalElement, rate: jax.Array) -> DiagonalElement:
         """s -> rate * s + (1 - rate) * element(s)."""
@@ -67,7 +84,7 @@ class LogElement(NamedTuple):
     log_update: jax.Array
 
 
-class LogSpace:
+class LogSpace(Monoid):
     """s' = a * s + b with a, b > 0, composed by their logarithms: long products neither vanish
     nor overflow on the way. The state itself is stored as it is, not as a logarithm."""
 
@@ -83,100 +100,178 @@ class LogSpace:
     def apply(self, element: LogElement, state: jax.Array) -> jax.Array:
         return jnp.exp(element.log_decay) * state + jnp.exp(element.log_update)
 
+    def full(self, element: LogElement) -> LogElement:
+        """The same element, every leaf in the shape of the state."""
+        shape = jnp.broadcast_shapes(element.log_decay.shape, element.log_update.shape)
+        return LogElement(*(jnp.broadcast_to(leaf, shape) for leaf in element))
+
     def blend(self, element: LogElement, rate: jax.Array) -> LogElement:
         """s -> rate * s + (1 - rate) * element(s)."""
         kept, new = jnp.log(rate), jnp.log1p(-rate)
         return LogElement(jnp.logaddexp(kept, new + element.log_decay), new + element.log_update)
 
 
-class LinearDrive(NamedTuple):
-    """What `project` of a linear cell returns."""
+class MatrixElement(NamedTuple):
+    """S -> transition S + update."""
 
-    element: Any
-    """The monoid element of the tick: leaves [*B, ...] in the dtype of the accumulator."""
-    extra: Any = None
-    """Whatever `readout` needs besides the state."""
-
-
-class LinearCell(Cell):
-    """A cell whose `step` is its monoid: `project` makes elements, `readout` reads states.
-
-    States and elements are float32 (or wider) whatever the parameters are, because a decay such
-    as 0.999 rounds to 1 in bfloat16; `readout` returns to the dtype of the weights.
-    """
-
-    linear: ClassVar[bool] = True
-
-    @property
-    def monoid(self) -> Monoid:
-        return Diagonal()
-
-    def initial_carry(self, params: chex.ArrayTree, batch_shape: tuple[int, ...] = ()) -> Carry:
-        return jnp.zeros((*batch_shape, self.output_size), accumulator(dtype_of(params)))
-
-    @final
-    def step(self, weights: Weights, carry: Carry, drive: LinearDrive) -> tuple[Carry, Any]:
-        state = self.monoid.apply(drive.element, carry)
-        return state, state
-
-    def readout(self, weights: Weights, out: Any, drive: LinearDrive) -> Any:
-        return out.astype(dtype_of(weights))
+    transition: jax.Array
+    """[..., K, K]"""
+    update: jax.Array
+    """[..., K, V]"""
 
 
-def sequential(
-    monoid: Monoid, elements: Any, carry: Carry, initial: Carry, fresh: jax.Array | None, reverse: bool
-) -> Carry:
-    """The states after every tick, one after the other; `fresh` is where the initial state comes back."""
+class Matrix(Monoid):
+    """S' = A S + B for states [..., K, V]. Composing costs K^3 a tick, applying K^2 V: an associative scan
+    seldom pays."""
 
-    def tick(state: Carry, now: tuple[Any, jax.Array | None]) -> tuple[Carry, Carry]:
-        element, start = now
-        if start is not None:
-            state = select(start, initial, state)
-        state = cast_like(monoid.apply(element, state), carry)
-        return state, state
+    def identity(self, like: MatrixElement) -> MatrixElement:
+        eye = jnp.eye(like.transition.shape[-1], dtype=like.transition.dtype)
+        return MatrixElement(jnp.broadcast_to(eye, like.transition.shape), jnp.zeros_like(like.update))
 
-    return jax.lax.scan(tick, carry, (elements, fresh), reverse=reverse)[1]
+    def combine(self, earlier: MatrixElement, later: MatrixElement) -> MatrixElement:
+        return MatrixElement(
+            later.transition @ earlier.transition, later.transition @ earlier.update + later.update
+        )
 
-
-def associative(
-    monoid: Monoid, elements: Any, carry: Carry, initial: Carry, fresh: jax.Array | None, reverse: bool
-) -> Carry:
-    """The same, all at once: the elements up to each tick are combined into one, then applied."""
-    if fresh is None:
-        prefix = jax.lax.associative_scan(monoid.combine, elements, reverse=reverse)
-        return cast_like(jax.vmap(monoid.apply, (0, None))(prefix, carry), carry)
-
-    def combine(earlier: tuple[jax.Array, Any], later: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-        # Forget before combining: selecting afterwards would let NaN into the derivative.
-        kept = select(later[0], monoid.identity(earlier[1]), earlier[1])
-        return earlier[0] | later[0], monoid.combine(kept, later[1])
-
-    forgotten, prefix = jax.lax.associative_scan(combine, (fresh, elements), reverse=reverse)
-    start = jax.vmap(select, (0, None, None))(forgotten, initial, carry)
-    return cast_like(jax.vmap(monoid.apply)(prefix, start), carry)
+    def apply(self, element: MatrixElement, state: jax.Array) -> jax.Array:
+        return element.transition @ state + element.update
 
 
-CACHE = 3 * 2**18
-"""Numbers in the elements of one chunk on a CPU, by measurement (docs/performance.md, "Linear cells")."""
-SHORTEST = 256
-"""Ticks of a chunk below which there is no reliable gain, by measurement too."""
+class RankOneElement(NamedTuple):
+    """S -> decay (S - left right^T S) + left value^T: delta rules, where right is a key and left the key
+    times a writing strength."""
+
+    decay: jax.Array
+    """[..., 1, 1] or [..., K, 1]"""
+    left: jax.Array
+    """[..., K]"""
+    right: jax.Array
+    """[..., K]"""
+    value: jax.Array
+    """[..., V]"""
 
 
-def size(tree: Any) -> int:
-    """Numbers in all leaves together."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+class RankOne(Matrix):
+    """S' = a (S - l r^T S) + l v^T for states [..., K, V]: K V a tick in a loop, a `Matrix` to compose."""
+
+    def identity(self, like: Any) -> Any:
+        if isinstance(like, MatrixElement):
+            return super().identity(like)
+        return jax.tree.map(jnp.zeros_like, like)._replace(decay=jnp.ones_like(like.decay))
+
+    def lift(self, element: RankOneElement) -> MatrixElement:
+        decay, left, right, value = element
+        eye = jnp.eye(left.shape[-1], dtype=left.dtype)
+        outer = left[..., :, None] * right[..., None, :]
+        eye = jnp.broadcast_to(eye, outer.shape)
+        return MatrixElement(decay * (eye - outer), left[..., :, None] * value[..., None, :])
+
+    def apply(self, element: Any, state: jax.Array) -> jax.Array:
+        if isinstance(element, MatrixElement):
+            return super().apply(element, state)
+        decay, left, right, value = element
+        recalled = jnp.sum(right[..., :, None] * state, -2, keepdims=True)
+        left = left[..., :, None]
+        return decay * (state - left * recalled) + left * value[..., None, :]
 
 
-def chunk_length(length: int, element: Any) -> int | None:
-    """How many ticks a sequential scan should take at a time on a CPU, given the element of one tick.
+class Scaled(NamedTuple):
+    """A state with its largest exponent taken out: it means values * exp(log_scale)."""
 
-    Within a chunk the inputs are projected together and the loop is left with `apply`; the memory of
-    chunks is used again and stays in the cache. None where a tick is so wide that there is no gain.
-    """
-    fits = CACHE // max(size(element), 1)
-    if fits < SHORTEST:
-        return None
-    if 3 * length <= 4 * fits:
-        return length
-    even = [k for k in range(fits // 2, fits + 1) if length % k == 0]  # no shorter chunk at the end
-    return even[-1] if even else fits
+    values: Any
+    """A pytree of arrays [..., *]."""
+    log_scale: jax.Array
+    """[...], the axes that all values share."""
+
+
+class ScaledElement(NamedTuple):
+    """s -> exp(log_decay) s + exp(log_update) values."""
+
+    log_decay: jax.Array
+    """[...]"""
+    log_update: jax.Array
+    """[...]"""
+    values: Any
+    """A pytree of arrays [..., *]."""
+
+
+class RunningMaximum(Monoid):
+    """s' = e^f s + e^i v for `Scaled` states, whose scale is the running maximum m' = max(f + m, i): nothing
+    overflows whatever f and i are. Values may be an empty tuple: the state is then the maximum alone."""
+
+    def identity(self, like: ScaledElement) -> ScaledElement:
+        return ScaledElement(
+            jnp.zeros_like(like.log_decay),
+            jnp.full_like(like.log_update, -jnp.inf),
+            jax.tree.map(jnp.zeros_like, like.values),
+        )
+
+    def combine(self, earlier: ScaledElement, later: ScaledElement) -> ScaledElement:
+        values, log_update = self._add(earlier.values, earlier.log_update, later)
+        return ScaledElement(earlier.log_decay + later.log_decay, log_update, values)
+
+    def apply(self, element: ScaledElement, state: Scaled) -> Scaled:
+        return Scaled(*self._add(state.values, state.log_scale, element))
+
+    @staticmethod
+    def _add(values: Any, log_scale: jax.Array, element: ScaledElement) -> tuple[Any, jax.Array]:
+        kept = element.log_decay + log_scale
+        top = jnp.maximum(kept, element.log_update)
+        finite = jnp.where(top > -jnp.inf, top, 0)  # of two identities
+        old, new = jnp.exp(kept - finite), jnp.exp(element.log_update - finite)
+
+        def one(a: jax.Array, b: jax.Array) -> jax.Array:
+            axes = (1,) * (a.ndim - top.ndim)
+            return old.reshape(top.shape + axes) * a + new.reshape(top.shape + axes) * b
+
+        return jax.tree.map(one, values, element.values), top
+
+
+class ShiftElement(NamedTuple):
+    """Lets one input in, or none."""
+
+    count: jax.Array
+    """int32 [*B]: 1, or 0 where there is no tick."""
+    x: jax.Array
+    """[*B, I]"""
+
+
+class Window(NamedTuple):
+    """Lets `count` inputs in: the last ones of `window`."""
+
+    count: jax.Array
+    """int32 [*B], at most K."""
+    window: jax.Array
+    """[*B, K, I], the latest input last."""
+
+
+class Shift(Monoid):
+    """The last K inputs, as state [*B, K, I] with the latest one last: for causal convolutions and token
+    shifts. Composed elements are whole windows."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def identity(self, like: Any) -> Any:
+        return jax.tree.map(jnp.zeros_like, like)
+
+    def lift(self, element: ShiftElement) -> Window:
+        x = element.x[..., None, :]
+        padding = jnp.zeros((*x.shape[:-2], self.size - 1, x.shape[-1]), x.dtype)
+        return Window(element.count, jnp.concatenate([padding, x], -2))
+
+    def combine(self, earlier: Window, later: Window) -> Window:
+        count = jnp.minimum(earlier.count + later.count, self.size).astype(earlier.count.dtype)
+        return Window(count, self._move(earlier.window, later))
+
+    def apply(self, element: Any, state: jax.Array) -> jax.Array:
+        if isinstance(element, Window):
+            return self._move(state, element)
+        moved = jnp.concatenate([state[..., 1:, :], element.x[..., None, :]], -2)
+        return jnp.where(element.count[..., None, None] > 0, moved, state)
+
+    def _move(self, window: jax.Array, by: Window) -> jax.Array:
+        place = jnp.arange(self.size, dtype=by.count.dtype)
+        source = place.reshape((1,) * by.count.ndim + (-1,)) + by.count[..., None]
+        old = jnp.take_along_axis(window, jnp.minimum(source, self.size - 1)[..., None], -2)
+        return jnp.where((source < self.size)[..., None], old, by.window)

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rnncells.cell import Carry, Cell, Params
-from rnncells.layer import cast, layer
+from rnncells.flax_layer import cast, layer
 
 
 class RNN(nn.Module):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rnncells.cell import Carry, Cell, Params
-from rnncells.layer import cast, layer
+from rnncells.flax_layer import cast, layer
 
 
 class RNN(nnx.Module):

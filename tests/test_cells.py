@@ -20,7 +20,7 @@ from rnncells import (
     PeepholeLSTM,
     unroll,
 )
-from rnncells.cells.lstm import LSTMCarry
+from rnncells.cells.gated.lstm import LSTMCarry
 from tests.cases import FEATURES, INPUT, random_like, random_params
 from tests.reference import s
 

@@ -14,7 +14,7 @@ from jax.test_util import check_grads
 
 import rnncells
 from rnncells import GRU, LSTM, LSTMCarry, PeepholeLSTM, unroll
-from rnncells.cells.conv import ConvGRU, ConvLSTM, _by_convolution, _by_product
+from rnncells.cells.convolutional.conv import ConvGRU, ConvLSTM, _by_convolution, _by_product
 from rnncells.convert.arrays import regate
 from tests.cases import over
 from tests.reference import s

@@ -209,7 +209,7 @@ def test_keras_activations(keras):
     x = np.linspace(-4, 4, 33, dtype=np.float32)
     for name, ours in convert.keras.ACTIVATIONS.items():
         np.testing.assert_allclose(
-            rnncells.ops.activation(ours)(x), getattr(keras.activations, name)(x), atol=1e-6, err_msg=name
+            rnncells.parts.arithmetic.activation(ours)(x), getattr(keras.activations, name)(x), atol=1e-6, err_msg=name
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rnncells import recurrence, unroll
-from rnncells.linear_call import linear_call
+from rnncells.engine.linear_call import linear_call
 from tests.cases import CASES, INPUT, over, random_like, random_params
 
 T, B, H = 5, 3, 4

@@ -22,7 +22,7 @@ from rnncells import (
 )
 from rnncells.cell import static
 from rnncells.linear_scan import DiagonalElement, LinearCell, LinearDrive
-from rnncells.ops import dense
+from rnncells.parts.arithmetic import dense
 from tests import reference
 from tests.cases import B, H, T, close, exact, over, setup, to_numpy
 

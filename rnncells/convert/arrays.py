@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnncells import checks
-from rnncells.cell import Cell, Params
-from rnncells.cells.gru import GRU
-from rnncells.cells.lstm import LSTM
-from rnncells.ops import ACTIVATIONS, activation
+from rnncells.cell import Cell, Params, plain
+from rnncells.cells.gated.gru import GRU
+from rnncells.cells.gated.lstm import LSTM
+from rnncells.parts.activations import as_activation
+from rnncells.unroll import params_shape
 
 Array: TypeAlias = Any  # NumPy's or JAX's
 
@@ -74,15 +75,16 @@ def shapes(entries: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]
 
 def parameters(cell: Cell, params: Params) -> Params:
     """The tree that `cell.init` makes, its leaves as arrays."""
-    checks.cell("cell", cell, Cell)
-    first = params
-    for level in ("layer_0", "forward", "cell"):
-        first = first[level] if isinstance(first, Mapping) and level in first else first
-    kernel: Any = first.get("kernel") if isinstance(first, Mapping) else None
+    checks.cell("cell", cell)
+    params, (first, tree) = plain(params), (cell, plain(params))
+    while first.children and isinstance(tree, Mapping):
+        entry, first = next(iter(first.children.items()))
+        tree = tree.get(entry) if entry else tree
+    kernel: Any = tree.get("kernel") if isinstance(tree, Mapping) else None
     if not hasattr(kernel, "shape") or len(kernel.shape) != 2:
         raise ValueError(f"params: expected the tree of cell.init, got {checks.describe(params)}.")
     size = kernel.shape[0]
-    checks.params(cell, jax.eval_shape(lambda: cell.init(jax.random.key(0), size)), params, size)
+    checks.params(cell, params_shape(cell, size), params, size)
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: array(f"params{jax.tree_util.keystr(path)}", leaf), params
     )
@@ -153,25 +155,23 @@ def fixed(cell: Cell, library: str, **fields: Any) -> None:
     """Fields that the library cannot choose, activations by name."""
     for field, expected in fields.items():
         value = getattr(cell, field)
-        by_name = field.endswith("activation")
-        same = activation(value) is ACTIVATIONS[expected] if by_name else value == expected
-        if not same:
+        if value != (as_activation(field, expected) if field.endswith("activation") else expected):
             raise ValueError(
                 f"cell: {library} has {type(cell).__name__}s with {field}={expected!r} only, got {cell}."
             )
 
 
-def standard_lstm(cell: Cell, library: str) -> None:
-    """An LSTM whose activations cannot be chosen."""
+def standard_activations(cell: Cell, library: str) -> None:
+    """An LSTM or GRU whose activations cannot be chosen."""
+    if isinstance(cell, (LSTM, GRU)):
+        fixed(cell, library, gate_activation="sigmoid", candidate_activation="tanh")
     if isinstance(cell, LSTM):
-        fixed(cell, library, gate_activation="sigmoid", candidate_activation="tanh", output_activation="tanh")
+        fixed(cell, library, output_activation="tanh")
 
 
 def one_activation(cell: Cell, library: str) -> None:
     """An LSTM whose candidate and output share an activation."""
-    if isinstance(cell, LSTM) and activation(cell.candidate_activation) is not activation(
-        cell.output_activation
-    ):
+    if isinstance(cell, LSTM) and cell.candidate_activation != cell.output_activation:
         raise ValueError(
             f"cell: {library} has one activation for an LSTM's candidate and output, got {cell}."
         )

@@ -17,9 +17,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rnncells import checks
 from rnncells.cell import Cell, Params
-from rnncells.cells.elman import Elman
-from rnncells.cells.gru import GRU
-from rnncells.cells.lstm import LSTM
+from rnncells.cells.gated.gru import GRU
+from rnncells.cells.gated.lstm import LSTM
+from rnncells.cells.simple.elman import Elman
 from rnncells.convert.arrays import (
     Array,
     arrays,
@@ -35,7 +35,6 @@ from rnncells.convert.arrays import (
     split,
     zeros,
 )
-from rnncells.ops import ACTIVATIONS, Activation
 
 _GATES: dict[type[Cell], tuple[str, ...]] = {LSTM: LSTM.gates, GRU: GRU.gates, Elman: ("",)}
 _BIASED: dict[type[Cell], str] = {LSTM: "h", GRU: "i", Elman: "i"}
@@ -208,12 +207,9 @@ def _from_fused(entries: dict[str, Array]) -> tuple[Cell, Params]:
 
 
 def _with_activations(cell: Cell, module: Any) -> Cell:
-    """The cell with the activations of the module, by name where they have one."""
+    """The cell with the activations of the module."""
 
-    def named(function: Any) -> Activation:
-        return next((name for name, known in ACTIVATIONS.items() if known is function), function)
-
-    outer = named(module.activation_fn)
+    outer = module.activation_fn
     if isinstance(cell, Elman):
         if module.residual:
             raise ValueError(
@@ -221,17 +217,12 @@ def _with_activations(cell: Cell, module: Any) -> Cell:
                 " to recurrent_kernel, which is the same function."
             )
         return dataclasses.replace(cell, activation=outer)
-    gate = named(module.gate_fn)
+    gate = module.gate_fn
     if isinstance(cell, LSTM):
         return dataclasses.replace(
             cell, gate_activation=gate, candidate_activation=outer, output_activation=outer
         )
-    if (gate, outer) != ("sigmoid", "tanh"):
-        raise ValueError(
-            "module: expected a GRUCell with gate_fn sigmoid and activation_fn tanh, the only ones here,"
-            f" got {gate} and {outer}."
-        )
-    return cell
+    return dataclasses.replace(cell, gate_activation=gate, candidate_activation=outer)  # type: ignore[call-arg]
 
 
 def to_nnx(cell: Cell, params: Params, *, optimized: bool = True) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Any
 
 from rnncells import checks
 from rnncells.cell import Cell, Params
-from rnncells.cells.elman import Elman
-from rnncells.cells.gru import GRU
-from rnncells.cells.lstm import LSTM
+from rnncells.cells.gated.gru import GRU
+from rnncells.cells.gated.lstm import LSTM
+from rnncells.cells.simple.elman import Elman
 from rnncells.convert.arrays import (
     Array,
     arrays,
@@ -30,7 +30,7 @@ from rnncells.convert.arrays import (
     regate,
     shapes,
     split,
-    standard_lstm,
+    standard_activations,
     zeros,
 )
 
@@ -146,7 +146,7 @@ def to_haiku(cell: Cell, params: Params, *, name: str | None = None) -> dict[str
     """
     params = parameters(cell, params)
     one_of(cell, "Haiku", LSTM, GRU, Elman)
-    standard_lstm(cell, "Haiku")
+    standard_activations(cell, "Haiku")
     kernel, recurrent_kernel, bias = (params[leaf] for leaf in ("kernel", "recurrent_kernel", "bias"))
     if isinstance(cell, GRU):
         fixed(cell, "Haiku", reset_after=False)

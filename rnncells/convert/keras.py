@@ -10,14 +10,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from rnncells import checks
 from rnncells.cell import Cell, Params
-from rnncells.cells.elman import Elman
-from rnncells.cells.gru import GRU
-from rnncells.cells.lstm import LSTM
+from rnncells.cells.gated.gru import GRU
+from rnncells.cells.gated.lstm import LSTM
+from rnncells.cells.simple.elman import Elman
 from rnncells.convert.arrays import (
     Array,
     array,
@@ -32,23 +31,14 @@ from rnncells.convert.arrays import (
     two_biases,
     zeros,
 )
-from rnncells.ops import Activation
-from rnncells.wrappers.stack import Bidirectional
+from rnncells.stacks import Bidirectional
 
 _ORDERS: dict[type[Cell], str] = {LSTM: "ifgo", GRU: "zrn", Elman: "h"}
 _LAYERS = ("LSTM", "GRU", "SimpleRNN")
-ACTIVATIONS: dict[str, Activation] = {
-    "elu": "elu",
-    "hard_sigmoid": jax.nn.hard_sigmoid,
-    "linear": "identity",
-    "relu": "relu",
-    "selu": jax.nn.selu,
-    "sigmoid": "sigmoid",
-    "silu": "silu",
-    "softplus": "softplus",
-    "softsign": jax.nn.soft_sign,
-    "tanh": "tanh",
+ACTIVATIONS = {"linear": "identity", "softsign": "soft_sign"} | {
+    name: name for name in ("elu", "hard_sigmoid", "relu", "selu", "sigmoid", "silu", "softplus", "tanh")
 }
+"""Our names of theirs."""
 _MERGES = ("concat", "sum", "ave", "mul")
 
 
@@ -120,11 +110,8 @@ def _from_layer(layer: Any, go_backwards: bool) -> tuple[Cell, Params]:
         cell = dataclasses.replace(
             cell, gate_activation=gate, candidate_activation=outer, output_activation=outer
         )
-    elif (gate, outer) != ("sigmoid", "tanh"):
-        raise ValueError(
-            "layer: expected a GRU with recurrent_activation='sigmoid' and activation='tanh', the only ones"
-            f" here, got {gate!r} and {outer!r}."
-        )
+    else:
+        cell = dataclasses.replace(cell, gate_activation=gate, candidate_activation=outer)  # type: ignore[call-arg]
     return cell, params
 
 
@@ -132,7 +119,7 @@ def _both(forward: Cell, backward: Cell, merge: str) -> Cell:
     return Bidirectional(forward, None if backward == forward else backward, merge=merge)
 
 
-def _activation(config: dict[str, Any], field: str) -> Activation:
+def _activation(config: dict[str, Any], field: str) -> str:
     name = config[field]
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"layer: expected {field} to be one of {', '.join(ACTIVATIONS)}, got {name!r}.")

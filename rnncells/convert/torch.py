@@ -7,6 +7,7 @@ axis: layer k forward is 2k, backward 2k + 1.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -16,9 +17,9 @@ import numpy as np
 
 from rnncells import checks
 from rnncells.cell import Cell, Params
-from rnncells.cells.elman import Elman
-from rnncells.cells.gru import GRU
-from rnncells.cells.lstm import LSTM
+from rnncells.cells.gated.gru import GRU
+from rnncells.cells.gated.lstm import LSTM
+from rnncells.cells.simple.elman import Elman
 from rnncells.convert.arrays import (
     Array,
     arrays,
@@ -31,13 +32,13 @@ from rnncells.convert.arrays import (
     one_of,
     parameters,
     shapes,
-    standard_lstm,
+    standard_activations,
     two_biases,
     zeros,
 )
-from rnncells.ops import ACTIVATIONS, activation
+from rnncells.parts.activations import as_activation
+from rnncells.stacks import Bidirectional, Stack
 from rnncells.wrappers.pointwise import Projection
-from rnncells.wrappers.stack import Bidirectional, Stack
 
 _ENTRY = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)_l(\d+)(_reverse)?")
 
@@ -245,13 +246,13 @@ def _kind(cell: Any, directions: int) -> tuple[Any, ...]:
         size, cell = cell.size, cell.cell
         one_of(cell, "PyTorch's projection", LSTM)
     one_of(cell, "PyTorch", LSTM, GRU, Elman)
-    standard_lstm(cell, "PyTorch")
+    standard_activations(cell, "PyTorch")
     nonlinearity = None
     if isinstance(cell, GRU):
         fixed(cell, "PyTorch", reset_after=True)
     if isinstance(cell, Elman):
-        nonlinearity = activation(cell.activation)
-        if nonlinearity not in (ACTIVATIONS["tanh"], ACTIVATIONS["relu"]):
+        nonlinearity = cell.activation
+        if nonlinearity not in map(functools.partial(as_activation, ""), ("tanh", "relu")):
             raise ValueError(f"cell: PyTorch has RNNs with tanh and relu only, got {cell}.")
     return type(cell), cell.features, size, nonlinearity, directions
 

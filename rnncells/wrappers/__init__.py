@@ -1,10 +1,17 @@
-"""Cells made of cells. A wrapper takes a cell and is one; a new one is a class here and one line."""
+"""A wrapper takes a cell and is one. `WRAPPERS` is their registry.
 
-from rnncells.wrappers.decoder import AttentionCarry, AttentionDecoder
+    state.py           Zoneout, StateNoise, LearnedCarry
+    dropout.py         VariationalDropout, RecurrentDropout, DropConnect
+    reparametrise.py   LayerNorm, RMSNorm, WeightNorm, LowRank
+    pointwise.py       Projection, Residual, Highway
+    wrapper.py         what they share: Wrapper, Pointwise
+
+A new wrapper is a class in the file of its kind and one line here.
+"""
+
 from rnncells.wrappers.dropout import DropConnect, RecurrentDropout, VariationalDropout
 from rnncells.wrappers.pointwise import Highway, Projection, Residual
 from rnncells.wrappers.reparametrise import LayerNorm, LowRank, RMSNorm, WeightNorm
-from rnncells.wrappers.stack import Bidirectional, BidirectionalCarry, Stack
 from rnncells.wrappers.state import LearnedCarry, StateNoise, Zoneout
 from rnncells.wrappers.wrapper import Pointwise, Wrapper
 
@@ -29,10 +36,6 @@ WRAPPERS: dict[str, type[Wrapper]] = {
 
 __all__ = [
     "WRAPPERS",
-    "AttentionCarry",
-    "AttentionDecoder",
-    "Bidirectional",
-    "BidirectionalCarry",
     "DropConnect",
     "Highway",
     "LayerNorm",
@@ -43,7 +46,6 @@ __all__ = [
     "RMSNorm",
     "RecurrentDropout",
     "Residual",
-    "Stack",
     "StateNoise",
     "VariationalDropout",
     "WeightNorm",

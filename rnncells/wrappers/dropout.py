@@ -1,39 +1,43 @@
 """Dropout on what the kernels read, and of the weights in them.
 
 Kernels are found by name, `kernel` and `recurrent_kernel`, among the weights that `prepare` returns, also
-inside other wrappers and stacks. See rnncells/kernels.py for what takes their place.
+inside other wrappers and stacks. See parts/stand_ins.py for what takes their place.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from rnncells.cell import Carry, Drive, Number, Params, Weights, locked, number
-from rnncells.kernels import Masked, drop, on_array
+from rnncells.cell import Carry, Cell, Drive, Params, Shape, Weights, locked
+from rnncells.fields import Number, number
+from rnncells.parts.stand_ins import Masked, drop, on_array
 from rnncells.wrappers.wrapper import (
     INPUT,
     RECURRENT,
+    DrivenWrapper,
     TickWrapper,
     WrappedDrive,
     Wrapper,
     check_matrix,
     require_matrices,
+    shaped_weights,
     split,
     with_kernels,
 )
 
 
 def _masks(
-    wrapper: Wrapper, weights: Weights, name: str, key: chex.PRNGKey, rate: Any, batch_shape: tuple[int, ...]
+    wrapper: Wrapper, weights: Weights, name: str, key: chex.PRNGKey, rate: Any, batch_shape: Shape
 ) -> list[jax.Array]:
     """A mask for what each kernel reads, in the order in which `_mask` meets them."""
     masks: list[jax.Array] = []
 
-    def draw(kernel: Any) -> Any:
+    def draw(cell: Cell, kernel: Any) -> Any:
         check_matrix(wrapper, kernel)
         seed, shape = jax.random.fold_in(key, len(masks)), (*batch_shape, kernel.shape[0])
         masks.append(drop(seed, rate, shape, jax.tree.leaves(kernel)[0].dtype))
@@ -45,13 +49,13 @@ def _masks(
 
 def _mask(wrapper: Wrapper, weights: Weights, name: str, masks: list[jax.Array]) -> Weights:
     rest = iter(masks)
-    return with_kernels(wrapper, weights, name, lambda kernel: Masked(kernel, next(rest)))
+    return with_kernels(wrapper, weights, name, lambda cell, kernel: Masked(kernel, next(rest)))
 
 
 class _KernelWrapper(Wrapper):
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         params = super().init(key, input_size, dtype)
-        jax.eval_shape(self.prepare, params)  # refuses a cell without such kernels now, not later
+        shaped_weights(self, params, input_size, dtype)  # refuses a cell without such kernels now, not later
         return params
 
 
@@ -60,11 +64,11 @@ class _Dropout(_KernelWrapper):
     input_rate: Number | None = number(default=None, low=0, high=1)
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
     ) -> Weights:
         if self.rate is None and self.input_rate is None:
             raise ValueError(f"{type(self).__name__}.rate: expected a rate or an input_rate, got neither.")
-        weights = super().prepare(params, key, batch_shape)
+        weights = super().prepare(params, key, batch_shape, like=like)
         for name, rate in ((INPUT, self.input_rate), (RECURRENT, self.rate)):
             if rate is not None:
                 require_matrices(self, weights, name)
@@ -88,13 +92,13 @@ class VariationalDropout(_Dropout):
     Source: Gal & Ghahramani 2016, arXiv 1512.05287.
     """
 
-    paper: ClassVar[str] = "Gal & Ghahramani 2016, arXiv 1512.05287"
+    paper = "Gal & Ghahramani 2016, arXiv 1512.05287"
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
     ) -> Weights:
         own, inner_key = split(locked(key))
-        weights = super().prepare(params, inner_key, batch_shape)
+        weights = super().prepare(params, inner_key, batch_shape, like=like)
         for name, rate, seed in zip(
             (INPUT, RECURRENT), (self.input_rate, self.rate), split(own), strict=True
         ):
@@ -104,7 +108,7 @@ class VariationalDropout(_Dropout):
         return weights
 
 
-class RecurrentDropout(_Dropout, TickWrapper):
+class RecurrentDropout(DrivenWrapper, _Dropout, TickWrapper):
     """Dropout on what the kernels read, with a new mask at every tick.
 
         x_t W becomes (z_t x_t) W,    h U becomes (z'_t h) U,    z ~ Bernoulli(1 - rate) / (1 - rate)
@@ -121,7 +125,7 @@ class RecurrentDropout(_Dropout, TickWrapper):
     the gates, which is another method; what Keras calls `recurrent_dropout` masks the same products.
     """
 
-    paper: ClassVar[str] = "Semeniuta, Severyn & Barth 2016, arXiv 1603.05118"
+    paper = "Semeniuta, Severyn & Barth 2016, arXiv 1603.05118"
 
     def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
         own, inner_key = split(key)
@@ -138,10 +142,7 @@ class RecurrentDropout(_Dropout, TickWrapper):
     def step(self, weights: Weights, carry: Carry, drive: WrappedDrive) -> tuple[Carry, Any]:
         if drive.own is not None:
             weights = _mask(self, weights, RECURRENT, drive.own)
-        return super().step(weights, carry, drive.inner)
-
-    def readout(self, weights: Weights, out: Any, drive: WrappedDrive) -> Any:
-        return super().readout(weights, out, drive.inner)
+        return super().step(weights, carry, drive)
 
 
 class DropConnect(_KernelWrapper):
@@ -160,18 +161,18 @@ class DropConnect(_KernelWrapper):
     option `variational`, the authors' code also drops when it evaluates; here nothing does.
     """
 
-    paper: ClassVar[str] = "Wan et al. 2013, ICML; Merity, Keskar & Socher 2018, arXiv 1708.02182"
+    paper = "Wan et al. 2013, ICML; Merity, Keskar & Socher 2018, arXiv 1708.02182"
 
     rate: Number = number(default=0.5, low=0, high=1)
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
     ) -> Weights:
         own, inner_key = split(locked(key))
-        weights = super().prepare(params, inner_key, batch_shape)
+        weights = super().prepare(params, inner_key, batch_shape, like=like)
         count = 0
 
-        def new(kernel: Any) -> Any:
+        def new(cell: Cell, kernel: Any) -> Any:
             nonlocal count
             count += 1
             if own is None:

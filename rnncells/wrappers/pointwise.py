@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Drive, Number, Params, Weights, number, static
-from rnncells.gated import GatedCell
-from rnncells.initializers import Glorot, Initializer, gate_kernel
-from rnncells.ops import dense
+from rnncells.cell import Carry, Cell, Drive, Params, Shape, Weights
+from rnncells.fields import Number, number, static
+from rnncells.initializers import Glorot, Initializer, gate_kernel, scheme
+from rnncells.parts.arithmetic import dense
+from rnncells.parts.gated import GatedCell
 from rnncells.wrappers.wrapper import Pointwise
 
 
@@ -38,9 +40,9 @@ class Residual(Pointwise):
     1609.08144.
     """
 
-    paper: ClassVar[str] = "He, Zhang, Ren & Sun 2015, arXiv 1512.03385"
+    paper = "He, Zhang, Ren & Sun 2015, arXiv 1512.03385"
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         _same_width(self, self.cell, input_size)
         return self.cell.init(key, input_size, dtype)
 
@@ -65,14 +67,14 @@ class Highway(Pointwise):
     Source: Srivastava, Greff & Schmidhuber 2015, arXiv 1505.00387.
     """
 
-    paper: ClassVar[str] = "Srivastava, Greff & Schmidhuber 2015, arXiv 1505.00387"
+    paper = "Srivastava, Greff & Schmidhuber 2015, arXiv 1505.00387"
 
-    has_params: ClassVar[bool] = True
+    has_params = True
 
     transform_bias: Number = number(default=-1.0)
-    kernel_init: Initializer = Glorot()
+    kernel_init: Initializer = scheme(Glorot())
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         _same_width(self, self.cell, input_size)
         cell_key, kernel_key = jax.random.split(key)
         checks.fits("Highway.transform_bias", self.transform_bias, (input_size,))
@@ -120,19 +122,19 @@ class Projection(Pointwise):
     Source: Sak, Senior & Beaufays 2014, arXiv 1402.1128, without its second, non-recurrent projection.
     """
 
-    paper: ClassVar[str] = "Sak, Senior & Beaufays 2014, arXiv 1402.1128"
+    paper = "Sak, Senior & Beaufays 2014, arXiv 1402.1128"
 
-    has_params: ClassVar[bool] = True
+    has_params = True
 
     size: int = static(check=checks.positive_int)
     recurrent: bool = static(default=True)
-    kernel_init: Initializer = Glorot()
+    kernel_init: Initializer = scheme(Glorot())
 
     @property
     def output_size(self) -> int:
         return self.size
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         cell_key, kernel_key, recurrent_key = jax.random.split(key, 3)
         params = self.cell.init(cell_key, input_size, dtype)
         if self.recurrent:
@@ -143,8 +145,8 @@ class Projection(Pointwise):
         projection = self.kernel_init(kernel_key, (self.cell.output_size, self.size), dtype)
         return {"cell": params, "projection": projection}
 
-    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Carry:
-        carry = super().initial_carry(params, batch_shape)
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Carry:
+        carry = super().initial_carry(params, batch_shape, like=like)
         if not self.recurrent:
             return carry
         name = _emitting(self.cell).emits

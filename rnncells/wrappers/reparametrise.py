@@ -1,7 +1,7 @@
 """Products with kernels that have other parameters: factors, directions and lengths, scales.
 
 Kernels are found by name, `kernel` and `recurrent_kernel`, also inside other wrappers and stacks. See
-rnncells/kernels.py for what takes their place.
+parts/stand_ins.py for what takes their place.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ from typing import Any, ClassVar
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Number, Params, Weights, number, static
+from rnncells.cell import Cell, Params, Shape, Weights
+from rnncells.dtypes import accumulator
+from rnncells.fields import Number, number, static
 from rnncells.initializers import Normal
-from rnncells.kernels import Factored, Normalised, replace_kernels
+from rnncells.parts.stand_ins import Factored, Normalised, replace_kernels
 from rnncells.wrappers.wrapper import (
     INPUT,
     RECURRENT,
     Wrapper,
     check_array,
     check_matrix,
-    require_matrices,
+    shaped_weights,
     with_kernels,
 )
 
@@ -44,15 +47,15 @@ class LowRank(Wrapper):
     Source: factored recurrent kernels as in Kusupati et al. 2018 (FastGRNN), arXiv 1901.02358.
     """
 
-    paper: ClassVar[str] = "Kusupati et al. 2018, arXiv 1901.02358"
+    paper = "Kusupati et al. 2018, arXiv 1901.02358"
 
     rank: int = static(check=checks.positive_int)
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         cell_key, factor_key = jax.random.split(key)
         count = 0
 
-        def new(kernel: jax.Array) -> dict[str, jax.Array]:
+        def new(cell: Cell, kernel: jax.Array) -> dict[str, jax.Array]:
             nonlocal count
             count += 1
             check_matrix(self, kernel)
@@ -65,10 +68,10 @@ class LowRank(Wrapper):
         return with_kernels(self, super().init(cell_key, input_size, dtype), RECURRENT, new)
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
     ) -> Weights:
-        factored = with_kernels(self, params, RECURRENT, lambda factors: Factored(**factors))
-        return super().prepare(factored, key, batch_shape)
+        factored = with_kernels(self, params, RECURRENT, lambda cell, factors: Factored(**factors))
+        return super().prepare(factored, key, batch_shape, like=like)
 
 
 class WeightNorm(Wrapper):
@@ -87,24 +90,24 @@ class WeightNorm(Wrapper):
     Source: Salimans & Kingma 2016, arXiv 1602.07868.
     """
 
-    paper: ClassVar[str] = "Salimans & Kingma 2016, arXiv 1602.07868"
+    paper = "Salimans & Kingma 2016, arXiv 1602.07868"
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
-        def new(kernel: jax.Array) -> dict[str, jax.Array]:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
+        def new(cell: Cell, kernel: jax.Array) -> dict[str, jax.Array]:
             check_array(self, kernel)
             return {"direction": kernel, "length": _lengths(kernel).reshape(-1)}
 
         return with_kernels(self, super().init(key, input_size, dtype), RECURRENT, new)
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
     ) -> Weights:
-        def new(parts: dict[str, jax.Array]) -> jax.Array:
+        def new(cell: Cell, parts: dict[str, jax.Array]) -> jax.Array:
             direction, length = parts["direction"], parts["length"]
             shape = (1,) * (direction.ndim - 1) + length.shape
             return length.reshape(shape) / _lengths(direction) * direction
 
-        return super().prepare(with_kernels(self, params, RECURRENT, new), key, batch_shape)
+        return super().prepare(with_kernels(self, params, RECURRENT, new), key, batch_shape, like=like)
 
 
 def _lengths(kernel: jax.Array) -> jax.Array:
@@ -116,41 +119,46 @@ def _lengths(kernel: jax.Array) -> jax.Array:
 class _NormalisedProducts(Wrapper):
     """Params {"cell": the cell's, "scale": {name of the kernel: [G*H]}}."""
 
-    has_params: ClassVar[bool] = True
+    has_params = True
     centre: ClassVar[bool]
 
     epsilon: Number = number(default=1e-5, low=1e-12)
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         params = self.cell.init(key, input_size, dtype)
-        weights = jax.eval_shape(self.cell.prepare, params)
+        weights = shaped_weights(self.cell, params, input_size, dtype)
         scale = {}
         for name in (INPUT, RECURRENT):
-            found: list[Any] = []
-            replace_kernels(weights, name, found.append)
-            if found and (len(found) > 1 or not self.gates):
+            found: list[tuple[Cell, Any]] = []
+            replace_kernels(self.cell, weights, name, lambda *kernel, found=found: found.append(kernel))
+            if len(found) > 1 or (found and not self.gates):
                 raise ValueError(
                     f"{type(self).__name__}: expected one cell with gates, got {self.cell}; normalise"
                     " the layers of a stack one by one."
                 )
-            for kernel in found:
+            for cell, kernel in found:
                 check_matrix(self, kernel)
+                if kernel.shape[1] % cell.block(name):
+                    raise ValueError(
+                        f"{type(self).__name__}: expected a `{name}` made of blocks of {cell.block(name)}"
+                        f" columns, got {checks.describe(kernel)} in {self.cell}."
+                    )
                 scale[name] = jnp.ones((kernel.shape[1],), dtype)
         if not scale:
-            require_matrices(self, weights, INPUT)
+            with_kernels(self, {"cell": weights}, INPUT, lambda cell, kernel: kernel)  # refuses
         return {"cell": params, "scale": scale}
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
     ) -> Weights:
-        weights = self.cell.prepare(params["cell"], key, batch_shape)
+        weights = self.cell.prepare(params["cell"], key, batch_shape, like=like)
         for name, scale in params["scale"].items():
-            width = scale.shape[0] // len(self.gates)
 
-            def new(kernel: Any, scale: jax.Array = scale, width: int = width) -> Normalised:
-                return Normalised(kernel, scale, jnp.asarray(self.epsilon, scale.dtype), width, self.centre)
+            def new(cell: Cell, kernel: Any, name: str = name, scale: jax.Array = scale) -> Normalised:
+                epsilon = jnp.asarray(self.epsilon, accumulator(scale.dtype))  # 16 bits underflow
+                return Normalised(kernel, scale, epsilon, cell.block(name), self.centre)
 
-            weights, _ = replace_kernels(weights, name, new)
+            weights, _ = replace_kernels(self.cell, weights, name, new)
         return {"cell": weights}
 
 
@@ -173,9 +181,9 @@ class LayerNorm(_NormalisedProducts):
     Source: Ba, Kiros & Hinton 2016, arXiv 1607.06450.
     """
 
-    paper: ClassVar[str] = "Ba, Kiros & Hinton 2016, arXiv 1607.06450"
+    paper = "Ba, Kiros & Hinton 2016, arXiv 1607.06450"
 
-    centre: ClassVar[bool] = True
+    centre = True
 
 
 class RMSNorm(_NormalisedProducts):
@@ -188,6 +196,6 @@ class RMSNorm(_NormalisedProducts):
     Source: Zhang & Sennrich 2019, arXiv 1910.07467.
     """
 
-    paper: ClassVar[str] = "Zhang & Sennrich 2019, arXiv 1910.07467"
+    paper = "Zhang & Sennrich 2019, arXiv 1910.07467"
 
-    centre: ClassVar[bool] = False
+    centre = False

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from rnncells.cell import Carry, Drive, Params, Weights, number
-from rnncells.dtypes import accumulator
-from rnncells.ops import align, select
+from rnncells.cell import Carry, Cell, Drive, Params, Shape, Weights
+from rnncells.dtypes import accumulator, real
+from rnncells.fields import number
+from rnncells.parts.arithmetic import constant, select
+from rnncells.parts.linear import with_element
 from rnncells.wrappers.wrapper import (
     TickWrapper,
     WrappedDrive,
@@ -19,7 +23,6 @@ from rnncells.wrappers.wrapper import (
     carried_out,
     per_leaf,
     split,
-    with_element,
 )
 
 
@@ -27,14 +30,24 @@ class _StateWrapper(TickWrapper):
     """Changes the state that a tick leaves, with noise drawn at every tick.
 
     Where `step` gives out a part of the state, the same array object, the output is that part as changed.
+    Parts that are no floating numbers (counters, keys) stay as they are; cells whose parts mean something
+    only together are refused.
     """
 
     operation: ClassVar[str]
     """The method of a monoid that does the same to its elements, so that a linear cell stays linear."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.cell, Cell) and not self.cell.blendable:
+            raise ValueError(
+                f"{type(self).__name__}.cell: expected a cell whose state may change part by part, got"
+                f" {self.cell}, whose parts share a scale or a count; wrap its output instead."
+            )
+
     @property
     def linear(self) -> bool:  # type: ignore[override]
-        return self.cell.linear and hasattr(self.monoid, self.operation)
+        return self.cell.linear and self.reads == "after" and hasattr(self.monoid, self.operation)
 
     @abc.abstractmethod
     def change(self, key: chex.PRNGKey | None, old: Carry, new: Carry) -> Carry:
@@ -44,9 +57,9 @@ class _StateWrapper(TickWrapper):
     def change_element(self, key: chex.PRNGKey | None, element: Any) -> Any:
         """The same for the element of a linear cell."""
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         params = super().init(key, input_size, dtype)
-        state = self.initial_carry(params)
+        state = self.carry_shape(params)
         jax.eval_shape(self.change, None, state, state)  # refuses rates that do not fit the state now
         return params
 
@@ -66,6 +79,23 @@ class _StateWrapper(TickWrapper):
 
     def readout(self, weights: Weights, out: Any, drive: Drive) -> Any:
         return super().readout(weights, out, drive if self.linear else drive.inner)
+
+
+def _floating(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def _each(change: Callable[..., Any], key: chex.PRNGKey | None, numbers: Any, old: Any, new: Any) -> Any:
+    """`change(key, number, old, new)` of every floating part of a state, each with a key of its own."""
+    leaves, structure = jax.tree.flatten(new)
+    keys = [None] * len(leaves) if key is None else list(jax.random.split(key, len(leaves)))
+    changed = [
+        change(*given) if _floating(given[-1]) else given[-1]
+        for given in zip(
+            keys, structure.flatten_up_to(numbers), structure.flatten_up_to(old), leaves, strict=True
+        )
+    ]
+    return jax.tree.unflatten(structure, changed)
 
 
 class Zoneout(_StateWrapper):
@@ -90,37 +120,34 @@ class Zoneout(_StateWrapper):
     wrappers return the output before zoneout; here as in the paper.
     """
 
-    paper: ClassVar[str] = "Krueger et al. 2016, arXiv 1606.01305"
+    paper = "Krueger et al. 2016, arXiv 1606.01305"
 
-    operation: ClassVar[str] = "blend"
+    operation = "blend"
 
     rate: Any = number(low=0, high=1)
 
     def change(self, key: chex.PRNGKey | None, old: Carry, new: Carry) -> Carry:
-        rates = per_leaf("Zoneout.rate", self.rate, new)
-        if key is None:
-            return jax.tree.map(_mix, rates, old, new)
-        leaves, structure = jax.tree.flatten(new)
-        keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
-        masks = jax.tree.map(_mask, keys, rates, new)
-        return jax.tree.map(jnp.where, masks, old, new)
+        return _each(_zone, key, per_leaf("Zoneout.rate", self.rate, new), old, new)
 
     def change_element(self, key: chex.PRNGKey | None, element: Any) -> Any:
+        element = self.monoid.full(element)  # type: ignore[attr-defined]
         like = jax.tree.leaves(element)[0]
         rate = per_leaf("Zoneout.rate", self.rate, like)
         if key is None:
-            return self.monoid.blend(element, align(jnp.asarray(rate, like.dtype), like))  # type: ignore[attr-defined]
+            return self.monoid.blend(element, constant(rate, like).astype(like.dtype))  # type: ignore[attr-defined]
         return select(_mask(key, rate, like), self.monoid.identity(element), element)
 
 
+def _zone(key: chex.PRNGKey | None, rate: Any, old: jax.Array, new: jax.Array) -> jax.Array:
+    if key is not None:
+        return jnp.where(_mask(key, rate, new), old, new)
+    kept = constant(rate, new).astype(new.dtype)
+    return kept * old + (1 - kept) * new
+
+
 def _mask(key: chex.PRNGKey, rate: Any, like: jax.Array) -> jax.Array:
-    wide = jnp.asarray(rate, accumulator(like.real.dtype))  # 16 bits cannot hold small rates
+    wide = jnp.asarray(rate, accumulator(real(like.dtype)))  # 16 bits cannot hold small rates
     return jax.random.bernoulli(key, jnp.broadcast_to(wide, like.shape))
-
-
-def _mix(rate: Any, old: jax.Array, new: jax.Array) -> jax.Array:
-    rate = align(jnp.asarray(rate, new.dtype), new)
-    return rate * old + (1 - rate) * new
 
 
 class StateNoise(_StateWrapper):
@@ -140,32 +167,30 @@ class StateNoise(_StateWrapper):
     10.1109/72.548170 (additive noise on the state, per tick).
     """
 
-    paper: ClassVar[str] = "Jim, Giles & Horne 1996, doi 10.1109/72.548170"
+    paper = "Jim, Giles & Horne 1996, doi 10.1109/72.548170"
 
-    operation: ClassVar[str] = "shift"
+    operation = "shift"
 
     stddev: Any = number(low=0)
 
     def change(self, key: chex.PRNGKey | None, old: Carry, new: Carry) -> Carry:
         stddevs = per_leaf("StateNoise.stddev", self.stddev, new)
-        if key is None:
-            return new
-        leaves, structure = jax.tree.flatten(new)
-        keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
-        noise = jax.tree.map(_normal, keys, stddevs, new)
-        return jax.tree.map(jnp.add, new, noise)
+        return new if key is None else _each(_disturb, key, stddevs, old, new)
 
     def change_element(self, key: chex.PRNGKey | None, element: Any) -> Any:
-        like = jax.tree.leaves(element)[0]
+        like = self.monoid.full(element).update  # type: ignore[attr-defined]
         stddev = per_leaf("StateNoise.stddev", self.stddev, like)
         if key is None:
             return element
         return self.monoid.shift(element, _normal(key, stddev, like))  # type: ignore[attr-defined]
 
 
+def _disturb(key: chex.PRNGKey, stddev: Any, old: jax.Array, new: jax.Array) -> jax.Array:
+    return new + _normal(key, stddev, new)
+
+
 def _normal(key: chex.PRNGKey, stddev: Any, like: jax.Array) -> jax.Array:
-    stddev = align(jnp.asarray(stddev, like.real.dtype), like)
-    return stddev.astype(like.dtype) * jax.random.normal(key, like.shape, like.dtype)
+    return constant(stddev, like).astype(like.dtype) * jax.random.normal(key, like.shape, like.dtype)
 
 
 class LearnedCarry(Wrapper):
@@ -176,7 +201,7 @@ class LearnedCarry(Wrapper):
     Resets return to it too. It starts as the cell's own initial state. A linear cell stays linear.
 
     Params: {"cell": the cell's, "carry": {name of the part: array}}; complex parts as [..., 2] pairs of
-    real and imaginary part. Usually trained without weight decay.
+    real and imaginary part; counters and keys are not learned. Usually trained without weight decay.
 
     Args:
         cell: any cell.
@@ -185,27 +210,33 @@ class LearnedCarry(Wrapper):
     network during regular-language inference, doi 10.1162/neco.1995.7.5.923.
     """
 
-    paper: ClassVar[str] = "Forcada & Carrasco 1995, doi 10.1162/neco.1995.7.5.923"
+    paper = "Forcada & Carrasco 1995, doi 10.1162/neco.1995.7.5.923"
 
-    has_params: ClassVar[bool] = True
+    has_params = True
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         params = self.cell.init(key, input_size, dtype)
-        start = self.cell.initial_carry(params)
+        like = jax.ShapeDtypeStruct((*(1,) * (self.input_ndim - 1), input_size), jnp.dtype(dtype))
+        start = self.cell.initial_carry(params, like=like)
         return {
             "cell": params,
-            "carry": {name: _to_real(leaf).astype(dtype) for name, leaf in _named(start)},
+            "carry": {name: _to_real(leaf).astype(dtype) for name, leaf in _named(start) if _floating(leaf)},
         }
 
-    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Carry:
-        like = self.cell.initial_carry(params["cell"], batch_shape)
-        learned = [_from_real(params["carry"][name], leaf) for name, leaf in _named(like)]
-        return jax.tree.unflatten(jax.tree.structure(like), learned)
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Carry:
+        if params is None:
+            raise ValueError("params: expected those of the LearnedCarry, which hold the state, got None.")
+        start = self.cell.initial_carry(params["cell"], batch_shape, like=like)
+        learned = [
+            _from_real(params["carry"][name], leaf) if name in params["carry"] else leaf
+            for name, leaf in _named(start)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(start), learned)
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
     ) -> Weights:
-        return {"cell": self.cell.prepare(params["cell"], key, batch_shape)}
+        return {"cell": self.cell.prepare(params["cell"], key, batch_shape, like=like)}
 
 
 def _named(carry: Carry) -> list[tuple[str, Any]]:
@@ -218,6 +249,6 @@ def _to_real(leaf: jax.Array) -> jax.Array:
 
 
 def _from_real(pair: jax.Array, like: jax.Array) -> jax.Array:
-    wide = pair.astype(like.real.dtype)
+    wide = pair.astype(real(like.dtype))
     value = jax.lax.complex(wide[..., 0], wide[..., 1]) if jnp.iscomplexobj(like) else wide
     return jnp.broadcast_to(value.reshape((1,) * (like.ndim - value.ndim) + value.shape), like.shape)

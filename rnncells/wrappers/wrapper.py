@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Drive, Params, Scan, Ticks, Weights, inner
-from rnncells.kernels import replace_kernels
+from rnncells.cell import Carry, Cell, Drive, Params, Result, Run, Scan, Shape, Timed, Weights
+from rnncells.fields import inner
 from rnncells.linear_scan import Monoid
-from rnncells.ops import select
+from rnncells.parts.arithmetic import select
+from rnncells.parts.stand_ins import replace_kernels
 
 INPUT, RECURRENT = "kernel", "recurrent_kernel"
 
@@ -30,13 +33,6 @@ class WrappedDrive(NamedTuple):
         return self.inner.element
 
 
-def with_element(drive: Drive, element: Any) -> Drive:
-    """The drive of a linear cell with another monoid element."""
-    if isinstance(drive, WrappedDrive):
-        return drive._replace(inner=with_element(drive.inner, element))
-    return drive._replace(element=element)
-
-
 def split(key: chex.PRNGKey | None) -> tuple[Any, Any]:
     """A key for the wrapper and one for the cell inside; without a key there is none for either."""
     return (None, None) if key is None else tuple(jax.random.split(key))
@@ -50,6 +46,10 @@ class Wrapper(Cell):
     cell: Cell = inner()
 
     @property
+    def children(self) -> Mapping[str, Cell]:
+        return {"cell" if self.has_params else "": self.cell}
+
+    @property
     def gates(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.cell.gates
 
@@ -58,12 +58,12 @@ class Wrapper(Cell):
         return self.cell.input_ndim
 
     @property
-    def linear(self) -> bool:  # type: ignore[override]
-        return self.cell.linear
+    def timed(self) -> bool:  # type: ignore[override]
+        return self.cell.timed
 
     @property
-    def monoid(self) -> Monoid:
-        return self.cell.monoid  # type: ignore[attr-defined,no-any-return]
+    def blendable(self) -> bool:  # type: ignore[override]
+        return self.cell.blendable
 
     @property
     def features(self) -> int:
@@ -73,6 +73,36 @@ class Wrapper(Cell):
     def output_size(self) -> int:
         return self.cell.output_size
 
+    def block(self, kernel: str) -> int:
+        return self.cell.block(kernel)
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]
+        return self.cell.linear
+
+    @property
+    def reads(self) -> Literal["after", "before"]:
+        """This and the next ones are of linear cells alone: see parts/linear.py."""
+        return self.cell.reads  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def associative(self) -> bool:
+        return self.cell.associative  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def chunk_size(self) -> int | None:
+        return self.cell.chunk_size  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def monoid(self) -> Monoid:
+        return self.cell.monoid  # type: ignore[attr-defined,no-any-return]
+
+    def read(self, weights: Weights, state: Carry, drive: Drive) -> Any:
+        return self.cell.read(self.inside(weights), state, drive)  # type: ignore[attr-defined]
+
+    def chunk(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
+        return self.cell.chunk(self.inside(weights), carry, drive)  # type: ignore[attr-defined,no-any-return]
+
     @property
     def layered(self) -> bool:
         """Whether the layers inside are run one by one: not if the wrapper has a tick of its own."""
@@ -81,18 +111,18 @@ class Wrapper(Cell):
 
     def inside(self, tree: Any) -> Any:
         """The inner cell's part of params or weights."""
-        return tree["cell"] if self.has_params else tree
+        return tree["cell"] if self.has_params and tree is not None else tree
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         return self.cell.init(key, input_size, dtype)
 
-    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Carry:
-        return self.cell.initial_carry(self.inside(params), batch_shape)
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Carry:
+        return self.cell.initial_carry(self.inside(params), batch_shape, like=like)
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
     ) -> Weights:
-        weights = self.cell.prepare(self.inside(params), key, batch_shape)
+        weights = self.cell.prepare(self.inside(params), key, batch_shape, like=like)
         return {**params, "cell": weights} if self.has_params else weights
 
     def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
@@ -104,12 +134,10 @@ class Wrapper(Cell):
     def readout(self, weights: Weights, out: Any, drive: Drive) -> Any:
         return self.cell.readout(self.inside(weights), out, drive)
 
-    def over(
-        self, scan: Scan, weights: Weights, initial: Carry, carry: Carry, ticks: Ticks, reverse: bool
-    ) -> tuple[Carry, Any, Any]:
+    def over(self, scan: Scan, run: Run) -> Result:
         if not self.layered:
-            return scan(self, weights, initial, carry, ticks, reverse)
-        return self.cell.over(scan, self.inside(weights), initial, carry, ticks, reverse)
+            return scan(self, run)
+        return self.cell.over(scan, dataclasses.replace(run, weights=self.inside(run.weights)))
 
 
 class TickWrapper(Wrapper):
@@ -124,7 +152,23 @@ class TickWrapper(Wrapper):
             )
 
 
-class Pointwise(Wrapper):
+class DrivenWrapper(Wrapper):
+    """A wrapper whose drive is a `WrappedDrive`."""
+
+    def step(self, weights: Weights, carry: Carry, drive: WrappedDrive) -> tuple[Carry, Any]:
+        return super().step(weights, carry, drive.inner)
+
+    def read(self, weights: Weights, state: Carry, drive: WrappedDrive) -> Any:
+        return super().read(weights, state, drive.inner)
+
+    def chunk(self, weights: Weights, carry: Carry, drive: WrappedDrive) -> tuple[Carry, Any]:
+        return super().chunk(weights, carry, drive.inner)
+
+    def readout(self, weights: Weights, out: Any, drive: WrappedDrive) -> Any:
+        return super().readout(weights, out, drive.inner)
+
+
+class Pointwise(DrivenWrapper):
     """A wrapper of inputs and outputs only: the state neither sees nor feels it.
 
     Subclasses write `after`. A linear cell stays linear, and a stack is still run layer by layer.
@@ -132,31 +176,31 @@ class Pointwise(Wrapper):
 
     @abc.abstractmethod
     def after(self, weights: Weights, x: Any, y: Any) -> Any:
-        """The output of a tick, from its input and the inner cell's output."""
+        """The output of a tick, from its input (without time stamps) and the inner cell's output."""
 
     @property
     def layered(self) -> bool:
         return self.cell.layered
 
     def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
-        return WrappedDrive(super().project(weights, x, key), x)
-
-    def step(self, weights: Weights, carry: Carry, drive: WrappedDrive) -> tuple[Carry, Any]:
-        return super().step(weights, carry, drive.inner)
+        return WrappedDrive(super().project(weights, x, key), values_of(x))
 
     def readout(self, weights: Weights, out: Any, drive: WrappedDrive) -> Any:
-        return self.after(weights, drive.own, super().readout(weights, out, drive.inner))
+        return self.after(weights, drive.own, super().readout(weights, out, drive))
 
-    def over(
-        self, scan: Scan, weights: Weights, initial: Carry, carry: Carry, ticks: Ticks, reverse: bool
-    ) -> tuple[Carry, Any, Any]:
-        carry, ys, carries = super().over(scan, weights, initial, carry, ticks, reverse)
+    def over(self, scan: Scan, run: Run) -> Result:
+        result = super().over(scan, run)
         if not self.layered:
-            return carry, ys, carries
-        ys = jax.vmap(self.after, (None, 0, 0))(weights, ticks.x, ys)
-        if ticks.alive is not None:
-            ys = select(ticks.alive, ys, jax.tree.map(jnp.zeros_like, ys))
-        return carry, ys, carries
+            return result
+        ys = jax.vmap(self.after, (None, 0, 0))(run.weights, values_of(run.ticks.x), result.ys)
+        if run.ticks.alive is not None:
+            ys = select(run.ticks.alive, ys, jax.tree.map(jnp.zeros_like, ys))
+        return result._replace(ys=ys)
+
+
+def values_of(x: Any) -> Any:
+    """An input without its time stamps."""
+    return x.x if isinstance(x, Timed) else x
 
 
 def per_leaf(name: str, value: Any, tree: Any) -> Any:
@@ -177,13 +221,19 @@ def per_leaf(name: str, value: Any, tree: Any) -> Any:
 def carried_out(out: Any, old: Any, new: Any) -> Any:
     """The output where the state was replaced: what was a part of the state `old`, the same array object,
     becomes that of `new`."""
-    swap = {id(a): b for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)}
-    return jax.tree.map(lambda leaf: swap.get(id(leaf), leaf), out)
+    parts = list(zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True))
+
+    def replaced(leaf: Any) -> Any:
+        return next((after for before, after in parts if before is leaf), leaf)
+
+    return jax.tree.map(replaced, out)
 
 
-def with_kernels(wrapper: Wrapper, weights: Weights, name: str, new: Callable[[Any], Any]) -> Weights:
-    """The weights with their kernels replaced; a cell that has none is refused."""
-    made, count = replace_kernels(weights, name, new)
+def with_kernels(wrapper: Wrapper, weights: Weights, name: str, new: Callable[[Cell, Any], Any]) -> Weights:
+    """The weights of a wrapper with their kernels replaced by `new(the cell that has it, kernel)`; a cell
+    that
+    has none is refused."""
+    made, count = replace_kernels(wrapper, weights, name, new)
     if count == 0:
         raise ValueError(
             f"{type(wrapper).__name__}: expected a cell with a `{name}` among its weights, got"
@@ -195,7 +245,7 @@ def with_kernels(wrapper: Wrapper, weights: Weights, name: str, new: Callable[[A
 def require_matrices(wrapper: Wrapper, weights: Weights, name: str) -> None:
     """Kernels of that name, all of them matrices."""
 
-    def check(kernel: Any) -> Any:
+    def check(cell: Cell, kernel: Any) -> Any:
         check_matrix(wrapper, kernel)
         return kernel
 
@@ -219,3 +269,10 @@ def check_array(wrapper: Wrapper, kernel: Any) -> None:
             f"{type(wrapper).__name__}: expected a cell whose recurrent kernel is one array, got"
             f" {wrapper.cell}; a kernel can be factored or normalised by weights once."
         )
+
+
+def shaped_weights(cell: Cell, params: Params, input_size: int, dtype: DTypeLike) -> Weights:
+    """The weights that `prepare` makes, as shapes: computed in `init`, so that a cell that does not suit a
+    wrapper is refused there, not later."""
+    like = jax.ShapeDtypeStruct((*(1,) * (cell.input_ndim - 1), input_size), dtype)
+    return jax.eval_shape(lambda params: cell.prepare(params, like=like), params)

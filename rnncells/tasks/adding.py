@@ -1,75 +1,19 @@
-"""Long-dependency tasks: pure samplers, their losses, and what counts as solved.
-
-A task is a frozen dataclass. `sample` is pure and jittable and draws on the device that runs it;
-everything is time-major.
-"""
+"""The adding problem."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from rnncells import checks
+from rnncells.fields import Pytree, choice, static
+from rnncells.tasks.base import Batch, masked_mean
 
 
-class Batch(NamedTuple):
-    """One draw of B sequences of T ticks."""
-
-    inputs: jax.Array
-    """float32 [T, B, I]."""
-    targets: jax.Array
-    """[T, B, ...]: what the output should be, or should be classified as, at each tick."""
-    mask: jax.Array
-    """bool [T, B]: the ticks whose output counts."""
-
-
-class Task(Protocol):
-    """What the experiments need of a task."""
-
-    input_size: int
-    output_size: int
-    score: str
-    """The metric that decides whether the task is solved, and that tables report first."""
-
-    @property
-    def length(self) -> int:
-        """The dependency, in ticks: `dataclasses.replace` makes the same task at another length."""
-
-    def sample(self, key: chex.PRNGKey, batch_size: int) -> Batch:
-        """Draws sequences."""
-
-    def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
-        """The training loss of outputs [T, B, O], a scalar: the mean over the ticks that count."""
-
-    def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """Scores of outputs [T, B, O], scalars."""
-
-    @property
-    def baseline(self) -> float:
-        """The best expected loss without memory, in closed form."""
-
-    def solved(self, metrics: dict[str, Any]) -> Any:
-        """Whether these scores count as a solution."""
-
-
-def _variant(name: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}.")
-
-
-def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """0 where nothing counts, as in a segment before the answer."""
-    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1).astype(values.dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class Adding:
+class Adding(Pytree):
     """The adding problem: remember two marked numbers, give their sum at the last tick.
 
     Each tick shows (value, marker), so inputs are [T, B, 2]; targets are [T, B, 1], and the mask is
@@ -91,15 +35,15 @@ class Adding:
         variant: as above.
     """
 
-    length: int = 100
-    variant: str = "halves"
+    length: int = static(default=100)
+    variant: str = choice("halves", "anywhere", "original")
 
     input_size = 2
     output_size = 1
     score = "mse"
 
     def __post_init__(self) -> None:
-        _variant("Adding.variant", self.variant, ("halves", "anywhere", "original"))
+        super().__post_init__()
         shortest = 20 if self.variant == "original" else 2
         if checks.positive_int("Adding.length", self.length) < shortest:
             raise ValueError(f"Adding.length: expected at least {shortest}, got {self.length}.")
@@ -144,12 +88,12 @@ class Adding:
 
     def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
         """Mean squared error of outputs [T, B, 1] at the last tick."""
-        return _masked_mean(jnp.square(outputs - batch.targets)[..., 0], batch.mask)
+        return masked_mean(jnp.square(outputs - batch.targets)[..., 0], batch.mask)
 
     def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """mse, and the fraction of sequences with an error below 0.04."""
         error = jnp.abs(outputs - batch.targets)[..., 0]
-        correct = _masked_mean((error < 0.04).astype(outputs.dtype), batch.mask)
+        correct = masked_mean((error < 0.04).astype(outputs.dtype), batch.mask)
         return {"mse": self.loss(outputs, batch), "correct": correct}
 
     @property
@@ -164,55 +108,3 @@ class Adding:
         if self.variant == "original":
             return metrics["correct"] >= 0.99
         return metrics["mse"] < 0.01
-
-
-@dataclasses.dataclass(frozen=True)
-class Copy:
-    """The copying memory problem: repeat ten symbols after a long delay.
-
-    Classes: 0 blank, 1 to 8 symbols, 9 delimiter. Ticks: 10 symbols, length - 1 blanks, the
-    delimiter, 10 blanks; the targets are blanks, then the 10 symbols at the last 10 ticks. With
-    T = length, inputs are one-hot [T + 20, B, 10], targets int32 [T + 20, B], outputs 9 logits. The loss is
-    the mean cross-entropy over all ticks, and its memoryless baseline is 10 ln 8 / (T + 20).
-
-    Source: Arjovsky, Shah & Bengio 2016, arXiv 1511.06464, after Hochreiter & Schmidhuber 1997. Other
-    papers differ in the number of blanks and in which ticks count: name this variant when comparing.
-
-    Args:
-        length: T, the delay.
-    """
-
-    length: int = 100
-
-    input_size = 10
-    output_size = 9
-    score = "loss"
-
-    def __post_init__(self) -> None:
-        checks.positive_int("Copy.length", self.length)
-
-    def sample(self, key: chex.PRNGKey, batch_size: int) -> Batch:
-        """Batch of inputs [T + 20, B, 10], targets [T + 20, B], mask [T + 20, B]."""
-        symbols = jax.random.randint(key, (10, batch_size), 1, 9)
-        blank = jnp.zeros((self.length + 10, batch_size), symbols.dtype)
-        classes = jnp.concatenate([symbols, blank.at[self.length - 1].set(9)])
-        targets = jnp.concatenate([blank, symbols])
-        return Batch(jax.nn.one_hot(classes, 10), targets, jnp.ones(targets.shape, bool))
-
-    def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
-        """Mean cross-entropy, in nats, of logits [T + 20, B, 9]."""
-        losses = optax.softmax_cross_entropy_with_integer_labels(outputs, batch.targets)
-        return _masked_mean(losses, batch.mask)
-
-    def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """loss, and recall: the fraction of the last ten symbols that are right."""
-        right = jnp.argmax(outputs[-10:], -1) == batch.targets[-10:]
-        return {"loss": self.loss(outputs, batch), "recall": jnp.mean(right.astype(outputs.dtype))}
-
-    @property
-    def baseline(self) -> float:
-        """Cross-entropy of blanks until the delimiter has passed, then a uniform guess of 8."""
-        return 10 * math.log(8) / (self.length + 20)
-
-    def solved(self, metrics: dict[str, Any]) -> Any:
-        return metrics["recall"] >= 0.99

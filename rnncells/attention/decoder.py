@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.attention import Attention, positions
-from rnncells.cell import Carry, Cell, Params, Weights, data, inner, static
+from rnncells.attention.masking import positions
+from rnncells.attention.scores import Attention
+from rnncells.cell import Carry, Cell, Params, Shape, Weights
 from rnncells.dtypes import dtype_of, promote
-from rnncells.initializers import Glorot, Initializer
-from rnncells.ops import dense
-
-
-def _order(name: str, value: Any) -> None:
-    if value not in ("bahdanau", "luong"):
-        raise ValueError(f"{name}: expected 'bahdanau' or 'luong', got {value!r}.")
+from rnncells.fields import choice, data, inner
+from rnncells.initializers import Glorot, Initializer, scheme
+from rnncells.parts.arithmetic import dense
 
 
 class AttentionCarry(NamedTuple):
@@ -75,24 +75,26 @@ class AttentionDecoder(Cell):
     sees x.
     """
 
-    paper: ClassVar[str] = (
-        "Bahdanau, Cho & Bengio 2015, arXiv 1409.0473; Luong, Pham & Manning 2015, arXiv 1508.04025"
-    )
+    paper = "Bahdanau, Cho & Bengio 2015, arXiv 1409.0473; Luong, Pham & Manning 2015, arXiv 1508.04025"
 
     cell: Cell = inner()
     attention: Attention = flax.struct.field()
     memory: chex.Array | None = data()
     lengths: chex.Array | None = data()
-    order: str = static(default="bahdanau", check=_order)
-    kernel_init: Initializer = Glorot()
+    order: str = choice("bahdanau", "luong")
+    kernel_init: Initializer = scheme(Glorot())
 
     def attend(self, memory: chex.Array, lengths: chex.Array | None = None) -> AttentionDecoder:
         """This decoder with a memory [S, *B, M] and its lengths [*B], within [0, S]; all of S by default."""
+        if isinstance(memory, (list, tuple)):
+            memory = jnp.asarray(memory)
+        if isinstance(lengths, (list, tuple)):
+            lengths = np.asarray(lengths)
         decoder = dataclasses.replace(self, memory=memory, lengths=lengths)
         decoder._attended()
         return decoder
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         memory_size, size = self._attended().shape[-1], self.cell.output_size
         cell_key, attention_key, kernel_key = jax.random.split(key, 3)
         bahdanau = self.order == "bahdanau"
@@ -104,23 +106,25 @@ class AttentionDecoder(Cell):
             params["combine_kernel"] = self.kernel_init(kernel_key, (memory_size + size, size), dtype)
         return params
 
-    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> AttentionCarry:
+    def initial_carry(
+        self, params: Params = None, batch_shape: Shape = (), like: Any = None
+    ) -> AttentionCarry:
         memory = self._attended(batch_shape)
-        params = promote(params, memory)[0]
-        dtype = dtype_of(params, memory)
+        params, dtype = promote(params, memory)[0], dtype_of(params, memory, like)
+        inside = None if params is None else params["cell"]
         return AttentionCarry(
-            self.cell.initial_carry(params["cell"], batch_shape),
+            self.cell.initial_carry(inside, batch_shape, like=self._like(like)),
             jnp.zeros((*batch_shape, self.cell.output_size), dtype),
             jnp.zeros((*batch_shape, memory.shape[0]), dtype),
         )
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
     ) -> Weights:
         params, memory = promote(params, self._attended(batch_shape))
         return {
             **params,
-            "cell": self.cell.prepare(params["cell"], key, batch_shape),
+            "cell": self.cell.prepare(params["cell"], key, batch_shape, like=self._like(like)),
             "memory": memory,
             "keys": self.attention.prepare(params["attention"], memory, lengths=self.lengths),
             "lengths": self.lengths,
@@ -154,11 +158,22 @@ class AttentionDecoder(Cell):
         return AttentionCarry(cell, feedback, jnp.moveaxis(a, 0, -1)), y
 
     @property
+    def children(self) -> Mapping[str, Cell]:
+        return {"cell": self.cell}
+
+    def _like(self, like: Any) -> Any:
+        """The input of the cell inside, as shape and dtype."""
+        if like is None:
+            return None
+        more = self._attended().shape[-1] if self.order == "bahdanau" else self.cell.output_size
+        return jax.ShapeDtypeStruct((*like.shape[:-1], like.shape[-1] + more), like.dtype)
+
+    @property
     def output_size(self) -> int:
         size = self.cell.output_size
         return size + self._attended().shape[-1] if self.order == "bahdanau" else size
 
-    def _attended(self, batch_shape: tuple[int, ...] = ()) -> jax.Array:
+    def _attended(self, batch_shape: Shape = ()) -> jax.Array:
         """The memory, checked; any batch axes pass where none are asked for, as in `prepare(params)`."""
         if self.cell.input_ndim != 1:
             raise ValueError(f"AttentionDecoder.cell: expected a cell with vector inputs, got {self.cell}.")

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Cell, Params, Weights, static
+from rnncells.cell import Cell, Params, Shape, Weights
 from rnncells.dtypes import accumulator
-from rnncells.initializers import He, Initializer
-from rnncells.ops import dense, modrelu
-
-
-def _angles(name: str, value: Any) -> None:
-    if value not in ("henaff", "cayley"):
-        raise ValueError(f"{name}: expected 'henaff' or 'cayley', got {value!r}.")
+from rnncells.fields import choice, static
+from rnncells.initializers import He, Initializer, scheme
+from rnncells.parts.activations import modrelu
+from rnncells.parts.arithmetic import dense
 
 
 class ExpRNN(Cell):
@@ -46,14 +42,14 @@ class ExpRNN(Cell):
     1909.09501) is a training procedure and is not part of the cell.
     """
 
-    paper: ClassVar[str] = "Lezcano-Casado & Martinez-Rubio 2019, arXiv 1901.08428"
-    gates: ClassVar[tuple[str, ...]] = ("h",)
+    paper = "Lezcano-Casado & Martinez-Rubio 2019, arXiv 1901.08428"
+    gates = ("h",)
 
     features: int = static(check=checks.positive_int)
-    skew_init: str = static(default="henaff", check=_angles)
-    kernel_init: Initializer = He()
+    skew_init: str = choice("henaff", "cayley")
+    kernel_init: Initializer = scheme(He())
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         kernel_key, skew_key, bias_key = jax.random.split(key, 3)
         size = self.features
         if self.skew_init == "henaff":
@@ -68,9 +64,7 @@ class ExpRNN(Cell):
             "bias": jax.random.uniform(bias_key, (size,), dtype, -0.01, 0.01),
         }
 
-    def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
-    ) -> Weights:
+    def prepare(self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = ()) -> Weights:
         skew = params["skew"]
         wide = skew.astype(accumulator(skew.dtype))  # no solve in half precision
         upper = jnp.zeros((self.features, self.features), wide.dtype)

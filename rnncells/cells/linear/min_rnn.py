@@ -3,55 +3,33 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from rnncells import checks
-from rnncells.cell import Params, Weights, number, static
+from rnncells.cell import Weights
 from rnncells.dtypes import accumulator
-from rnncells.initializers import ForgetBias, Glorot, Initializer, gate_bias, gate_kernel
-from rnncells.linear_scan import (
-    Diagonal,
-    DiagonalElement,
-    LinearCell,
-    LinearDrive,
-    LogElement,
-    LogSpace,
-    Monoid,
-)
-from rnncells.ops import dense, split_gates
+from rnncells.fields import number, static
+from rnncells.initializers import ForgetBias
+from rnncells.linear_scan import Diagonal, DiagonalElement, LogElement, LogSpace, Monoid
+from rnncells.parts.arithmetic import split_gates
+from rnncells.parts.gated import ProjectedCell
+from rnncells.parts.linear import LinearCell, LinearDrive
 
 
-class _MinRNN(LinearCell):
-    """kernel [I, G*H] and bias [G*H]; the last gate is the candidate, the others decide."""
+class _MinRNN(LinearCell, ProjectedCell):
+    """The last gate is the candidate, the others decide."""
 
-    keep: ClassVar[str] = ""
-    write: ClassVar[str] = ""
-
-    features: int = static(check=checks.positive_int)
     log_space: bool = static(default=False)
     forget_bias: ForgetBias = number(default=0.0)
-    kernel_init: Initializer = Glorot()
 
     @property
     def monoid(self) -> Monoid:
         return LogSpace() if self.log_space else Diagonal()
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
-        kernel_key, bias_key = jax.random.split(key)
-        size, gates = self.features, self.gates
-        return {
-            "kernel": gate_kernel(self.kernel_init, kernel_key, input_size, size, len(gates), dtype),
-            "bias": gate_bias(
-                self.forget_bias, bias_key, size, gates, dtype, keep=self.keep, write=self.write
-            ),
-        }
-
     def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> LinearDrive:
-        fused = dense(x, weights["kernel"], weights["bias"])
+        fused = ProjectedCell.project(self, weights, x)
         *gates, candidate = split_gates(fused.astype(accumulator(fused.dtype)), len(self.gates))
         logit = self._write_logit(*gates)
         if self.log_space:
@@ -84,14 +62,15 @@ class MinGRU(_MinRNN):
         log_space: positive candidates, composed in log space.
         forget_bias: initial -b_z, 0 by default (z takes the new value).
         kernel_init: drawn for each gate; Glorot uniform.
+        bias_init, use_bias: zeros by default; without biases, forget_bias has no place.
 
     Source: Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv 2410.01201. The paper's log-space
     form applies g to the initial state too; here the carry is the state after g.
     """
 
-    paper: ClassVar[str] = "Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv 2410.01201"
-    gates: ClassVar[tuple[str, ...]] = ("z", "n")
-    write: ClassVar[str] = "z"
+    paper = "Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv 2410.01201"
+    gates = ("z", "n")
+    write = "z"
 
     def _write_logit(self, *gates: jax.Array) -> jax.Array:
         (z,) = gates
@@ -114,15 +93,16 @@ class MinLSTM(_MinRNN):
         log_space: positive candidates, composed in log space.
         forget_bias: initial b_f, 0 by default; Chrono sets b_i = -b_f as well.
         kernel_init: drawn for each gate; Glorot uniform.
+        bias_init, use_bias: zeros by default; without biases, forget_bias has no place.
 
     Source: Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv 2410.01201. As for MinGRU, the
     carry is the state after g.
     """
 
-    paper: ClassVar[str] = "Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv 2410.01201"
-    gates: ClassVar[tuple[str, ...]] = ("f", "i", "n")
-    keep: ClassVar[str] = "f"
-    write: ClassVar[str] = "i"
+    paper = "Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv 2410.01201"
+    gates = ("f", "i", "n")
+    keep = "f"
+    write = "i"
 
     def _write_logit(self, *gates: jax.Array) -> jax.Array:
         f, i = gates

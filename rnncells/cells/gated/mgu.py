@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 
 from rnncells.cell import Weights
-from rnncells.gated import GatedCell
-from rnncells.ops import dense, split_gates
+from rnncells.parts.arithmetic import dense, split_gates
+from rnncells.parts.gated import GatedCell
 
 
 class MGU(GatedCell):
@@ -35,9 +33,9 @@ class MGU(GatedCell):
     Source: Zhou, Wu, Zhang & Zhou 2016, arXiv 1603.09420.
     """
 
-    paper: ClassVar[str] = "Zhou, Wu, Zhang & Zhou 2016, arXiv 1603.09420"
-    gates: ClassVar[tuple[str, ...]] = ("f", "n")
-    write: ClassVar[str] = "f"
+    paper = "Zhou, Wu, Zhang & Zhou 2016, arXiv 1603.09420"
+    gates = ("f", "n")
+    write = "f"
 
     def step(self, weights: Weights, carry: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
         x_f, x_n = split_gates(drive, 2)

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Drive, Params, Weights, number, static
-from rnncells.cells.lstm import LSTMCarry
+from rnncells.cell import Carry, Cell, Drive, Params, Shape, Weights
+from rnncells.cells.gated.lstm import LSTMCarry
 from rnncells.dtypes import dtype_of, wider
-from rnncells.initializers import ForgetBias, Glorot, Initializer, Orthogonal, gate_bias, gate_kernel
-from rnncells.ops import align, split_gates
+from rnncells.fields import number, static
+from rnncells.initializers import (
+    ForgetBias,
+    Glorot,
+    Initializer,
+    Orthogonal,
+    forget_blocks,
+    fuse,
+    gate_kernel,
+    scheme,
+)
+from rnncells.parts.arithmetic import align, split_gates
 
 
 def _spatial(name: str, value: Any) -> None:
@@ -39,15 +50,15 @@ class _ConvCell(Cell):
     """kernel [*k, I, G*H], recurrent_kernel [*k, H, G*H], bias [G*H], the gates fused in the order of
     `gates`; the drive is W * x + b, [..., *shape, G*H]."""
 
-    keep: ClassVar[str] = ""
-    write: ClassVar[str] = ""
+    keep = ""
+    write = ""
 
     features: int = static(check=checks.positive_int)
     shape: tuple[int, ...] = static(check=_spatial)
     kernel_size: int | tuple[int, ...] = static(default=3, check=_odd)
     forget_bias: ForgetBias = number(default=0.0)
-    kernel_init: Initializer = Glorot()
-    recurrent_init: Initializer = Orthogonal()
+    kernel_init: Initializer = scheme(Glorot())
+    recurrent_init: Initializer = scheme(Orthogonal())
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,17 +78,17 @@ class _ConvCell(Cell):
         size = self.kernel_size
         return size if isinstance(size, tuple) else (size,) * len(self.shape)
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         kernel_key, recurrent_key, bias_key = jax.random.split(key, 3)
-        size, gates = self.features, self.gates
-        bias = gate_bias(self.forget_bias, bias_key, size, gates, dtype, keep=self.keep, write=self.write)
+        size = self.features
+        forget = forget_blocks(self.forget_bias, bias_key, size, dtype, keep=self.keep, write=self.write)
         return {
             "kernel": self._kernel(self.kernel_init, kernel_key, input_size, dtype),
             "recurrent_kernel": self._kernel(self.recurrent_init, recurrent_key, size, dtype),
-            "bias": bias,
+            "bias": fuse([forget.get(gate, jnp.zeros((size,), dtype)) for gate in self.gates]),
         }
 
-    def _kernel(self, scheme: Initializer, key: chex.PRNGKey, channels: int, dtype: Any) -> jax.Array:
+    def _kernel(self, scheme: Initializer, key: chex.PRNGKey, channels: int, dtype: DTypeLike) -> jax.Array:
         """[*k, channels, G*H], each gate drawn by itself as a matrix [prod(k) * channels, H]."""
         taps, size, gates = math.prod(self._taps), self.features, len(self.gates)
         rows = taps * channels
@@ -86,12 +97,10 @@ class _ConvCell(Cell):
             drawn = drawn * math.sqrt((rows + size) / (rows + taps * size))
         return drawn.reshape(*self._taps, channels, gates * size)
 
-    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Carry:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = ()) -> Carry:
         return jnp.zeros((*batch_shape, *self.shape, self.features), dtype_of(params))
 
-    def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: tuple[int, ...] = ()
-    ) -> Weights:
+    def prepare(self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = ()) -> Weights:
         size = params["kernel"].shape[-2] if "kernel" in params else 1
         checks.params(self, jax.eval_shape(lambda: self.init(jax.random.key(0), size)), params, size)
         return params
@@ -180,23 +189,23 @@ class ConvLSTM(_ConvCell):
     order the gates i, g, f, o, have a second bias and a hidden +1 on f (here both are in the one bias).
     """
 
-    paper: ClassVar[str] = "Shi, Chen, Wang, Yeung, Wong & Woo 2015, arXiv 1506.04214"
-    gates: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
-    keep: ClassVar[str] = "f"
-    write: ClassVar[str] = "i"
+    paper = "Shi, Chen, Wang, Yeung, Wong & Woo 2015, arXiv 1506.04214"
+    gates = ("i", "f", "g", "o")
+    keep = "f"
+    write = "i"
 
     forget_bias: ForgetBias = number(default=1.0)
     peepholes: bool = static(default=False)
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         params = super().init(key, input_size, dtype)
         if self.peepholes:
             params["peephole"] = jnp.zeros((3, *self.shape, self.features), dtype)
         return params
 
-    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> LSTMCarry:
-        zeros = super().initial_carry(params, batch_shape)
-        return LSTMCarry(zeros, zeros)
+    def initial_carry(self, params: Params = None, batch_shape: Shape = ()) -> LSTMCarry:
+        cell, hidden = (super(ConvLSTM, self).initial_carry(params, batch_shape) for _ in range(2))
+        return LSTMCarry(cell, hidden)
 
     def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
         i, f, g, o = split_gates(drive + _convolve(carry.hidden, weights["recurrent_kernel"]), 4)
@@ -236,9 +245,9 @@ class ConvGRU(_ConvCell):
     Flax and Haiku have no convolutional GRU.
     """
 
-    paper: ClassVar[str] = "Ballas, Yao, Pal & Courville 2016, arXiv 1511.06432"
-    gates: ClassVar[tuple[str, ...]] = ("r", "z", "n")
-    keep: ClassVar[str] = "z"
+    paper = "Ballas, Yao, Pal & Courville 2016, arXiv 1511.06432"
+    gates = ("r", "z", "n")
+    keep = "z"
 
     def step(self, weights: Weights, carry: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
         x_r, x_z, x_n = split_gates(drive, 3)

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from rnncells.body import Node, Program, Values, Var, is_inexact, read, value
-from rnncells.linear_call import linear_call
+from rnncells.engine.body import Node, Program, Values, Var, is_inexact, read, value
+from rnncells.engine.linear_call import linear_call
 
 Body = Callable[[Any, Any, Any], tuple[Any, Any]]
 

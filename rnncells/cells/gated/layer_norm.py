@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from rnncells.cell import Number, Params, Weights, number
-from rnncells.cells.lstm import LSTMCarry, LSTMFamily
-from rnncells.gated import GatedCell
-from rnncells.ops import activation, align, dense, normalise, split_gates
+from rnncells.cell import Params, Weights
+from rnncells.cells.gated.lstm import LSTMCarry, LSTMFamily
+from rnncells.fields import Number, number
+from rnncells.parts.arithmetic import align, dense, normalise, split_gates
+from rnncells.parts.gated import GatedCell
 
 
 class LayerNormLSTM(LSTMFamily):
@@ -37,13 +39,13 @@ class LayerNormLSTM(LSTMFamily):
     here. TensorFlow Addons' cell of this name carries the normalised memory, which is another model.
     """
 
-    paper: ClassVar[str] = "Ba, Kiros & Hinton 2016, arXiv 1607.06450"
-    gates: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
-    write: ClassVar[str] = "i"
+    paper = "Ba, Kiros & Hinton 2016, arXiv 1607.06450"
+    gates = ("i", "f", "g", "o")
+    write = "i"
 
     epsilon: Number = number(default=1e-5, low=1e-12)
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         wide, size = 4 * self.features, self.features
         return {
             **super().init(key, input_size, dtype),
@@ -55,16 +57,16 @@ class LayerNormLSTM(LSTMFamily):
 
     def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> jax.Array:
         product = normalise(dense(x, weights["kernel"]), weights["kernel_scale"], self.epsilon)
-        return product + align(weights["bias"], product)
+        return product + align(weights["bias"], product) if self.use_bias else product
 
     def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
-        gate, candidate = activation(self.gate_activation), activation(self.candidate_activation)
+        gate, candidate = self.gate_activation, self.candidate_activation
         product = dense(carry.hidden, weights["recurrent_kernel"])
         product = normalise(product, weights["recurrent_scale"], self.epsilon)
         i, f, g, o = split_gates(drive + product, 4)
         cell = gate(f) * carry.cell + gate(i) * candidate(g)
         seen = normalise(cell, weights["cell_scale"], self.epsilon) + align(weights["cell_bias"], cell)
-        hidden = gate(o) * activation(self.output_activation)(seen)
+        hidden = gate(o) * self.output_activation(seen)
         return LSTMCarry(cell, hidden), hidden
 
 
@@ -90,20 +92,18 @@ class LayerNormGRU(GatedCell):
     Source: Ba, Kiros & Hinton 2016, arXiv 1607.06450, supplement.
     """
 
-    paper: ClassVar[str] = "Ba, Kiros & Hinton 2016, arXiv 1607.06450"
-    gates: ClassVar[tuple[str, ...]] = ("r", "z", "n")
-    keep: ClassVar[str] = "z"
+    paper = "Ba, Kiros & Hinton 2016, arXiv 1607.06450"
+    gates = ("r", "z", "n")
+    keep = "z"
 
     epsilon: Number = number(default=1e-5, low=1e-12)
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
-        wide = 3 * self.features
-        return {
-            **super().init(key, input_size, dtype),
-            "recurrent_bias": jnp.zeros((self.features,), dtype),
-            "kernel_scale": jnp.ones((wide,), dtype),
-            "recurrent_scale": jnp.ones((wide,), dtype),
-        }
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
+        wide, params = 3 * self.features, super().init(key, input_size, dtype)
+        if self.use_bias:
+            params["recurrent_bias"] = jnp.zeros((self.features,), dtype)
+        scales = {name: jnp.ones((wide,), dtype) for name in ("kernel_scale", "recurrent_scale")}
+        return {**params, **scales}
 
     def _normalised(self, x: jax.Array, kernel: Any, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The gates r and z together, and the candidate."""
@@ -114,13 +114,15 @@ class LayerNormGRU(GatedCell):
 
     def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> jax.Array:
         drive = jnp.concatenate(self._normalised(x, weights["kernel"], weights["kernel_scale"]), -1)
-        return drive + align(weights["bias"], drive)
+        return drive + align(weights["bias"], drive) if self.use_bias else drive
 
     def step(self, weights: Weights, carry: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
         x_r, x_z, x_n = split_gates(drive, 3)
         gates, h_n = self._normalised(carry, weights["recurrent_kernel"], weights["recurrent_scale"])
         h_r, h_z = split_gates(gates, 2)
-        n = jnp.tanh(x_n + jax.nn.sigmoid(x_r + h_r) * (h_n + align(weights["recurrent_bias"], h_n)))
+        if self.use_bias:
+            h_n = h_n + align(weights["recurrent_bias"], h_n)
+        n = jnp.tanh(x_n + jax.nn.sigmoid(x_r + h_r) * h_n)
         z = jax.nn.sigmoid(x_z + h_z)
         hidden = n + z * (carry - n)
         return hidden, hidden

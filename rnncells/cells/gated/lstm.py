@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from rnncells.cell import Params, Weights, number, static
+from rnncells.cell import Params, Shape, Weights
 from rnncells.dtypes import dtype_of
-from rnncells.gated import GatedCell
-from rnncells.initializers import ForgetBias, Initializer, Zeros
-from rnncells.ops import Activation, activation, align, check_activation, dense, split_gates
+from rnncells.fields import number
+from rnncells.initializers import ForgetBias, Initializer, Zeros, scheme
+from rnncells.parts.activations import Activation, activation
+from rnncells.parts.arithmetic import align, dense, split_gates
+from rnncells.parts.gated import GatedCell
 
 
 class LSTMCarry(NamedTuple):
@@ -25,17 +28,17 @@ class LSTMCarry(NamedTuple):
 class LSTMFamily(GatedCell):
     """The three activations, and a state of two arrays."""
 
-    keep: ClassVar[str] = "f"
-    emits: ClassVar[str] = "hidden"
+    keep = "f"
+    emits = "hidden"
 
     forget_bias: ForgetBias = number(default=1.0)
-    gate_activation: Activation = static(default="sigmoid", check=check_activation)
-    candidate_activation: Activation = static(default="tanh", check=check_activation)
-    output_activation: Activation = static(default="tanh", check=check_activation)
+    gate_activation: Activation = activation("sigmoid")
+    candidate_activation: Activation = activation("tanh")
+    output_activation: Activation = activation("tanh")
 
-    def initial_carry(self, params: Params, batch_shape: tuple[int, ...] = ()) -> LSTMCarry:
-        zeros = jnp.zeros((*batch_shape, self.features), dtype_of(params))
-        return LSTMCarry(zeros, zeros)
+    def initial_carry(self, params: Params = None, batch_shape: Shape = ()) -> LSTMCarry:
+        shape, dtype = (*batch_shape, self.features), dtype_of(params)
+        return LSTMCarry(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
 class LSTM(LSTMFamily):
@@ -55,8 +58,10 @@ class LSTM(LSTMFamily):
     Args:
         features: H.
         forget_bias: initial b_f, 1 by default (Jozefowicz et al. 2015); a number, an array [H], or a
-            scheme: `Chrono(t_max)` sets b_i = -b_f as well, `UniformGate()` sets b_f.
+            scheme: `Chrono(t_max)` sets b_i = -b_f as well, `UniformGate()` sets b_f. Added to `bias_init`.
+        gate_activation, candidate_activation, output_activation: s, a and t; by name or as functions.
         kernel_init, recurrent_init: drawn for each gate; Glorot uniform and orthogonal.
+        bias_init, use_bias: zeros by default; without biases, forget_bias has no place.
 
     Source: Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735; forget gate Gers,
     Schmidhuber & Cummins 2000, doi 10.1162/089976600300015015. PyTorch, Keras, Flax and Haiku compute
@@ -64,18 +69,18 @@ class LSTM(LSTMFamily):
     the sum of the two) and in Haiku's hidden +1 on f (here in the parameters, where it can be seen).
     """
 
-    paper: ClassVar[str] = (
+    paper = (
         "Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735;"
         " Gers, Schmidhuber & Cummins 2000, doi 10.1162/089976600300015015"
     )
-    gates: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
-    write: ClassVar[str] = "i"
+    gates = ("i", "f", "g", "o")
+    write = "i"
 
     def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
-        gate, candidate = activation(self.gate_activation), activation(self.candidate_activation)
+        gate, candidate = self.gate_activation, self.candidate_activation
         i, f, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 4)
         cell = gate(f) * carry.cell + gate(i) * candidate(g)
-        hidden = gate(o) * activation(self.output_activation)(cell)
+        hidden = gate(o) * self.output_activation(cell)
         return LSTMCarry(cell, hidden), hidden
 
 
@@ -98,13 +103,13 @@ class PeepholeLSTM(LSTMFamily):
     today's; the paper's own experiments also use others.
     """
 
-    paper: ClassVar[str] = "Gers, Schraudolph & Schmidhuber 2002, JMLR 3:115-143"
-    gates: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
-    write: ClassVar[str] = "i"
+    paper = "Gers, Schraudolph & Schmidhuber 2002, JMLR 3:115-143"
+    gates = ("i", "f", "g", "o")
+    write = "i"
 
-    peephole_init: Initializer = Zeros()
+    peephole_init: Initializer = scheme(Zeros(), kw_only=True)
 
-    def init(self, key: chex.PRNGKey, input_size: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         key, peephole_key = jax.random.split(key)
         rows = [
             self.peephole_init(row, (1, self.features), dtype) for row in jax.random.split(peephole_key, 3)
@@ -112,11 +117,11 @@ class PeepholeLSTM(LSTMFamily):
         return {**super().init(key, input_size, dtype), "peephole": jnp.concatenate(rows)}
 
     def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
-        gate, candidate = activation(self.gate_activation), activation(self.candidate_activation)
+        gate, candidate = self.gate_activation, self.candidate_activation
         i, f, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 4)
         p_i, p_f, p_o = (align(row, carry.cell) for row in weights["peephole"])
         cell = gate(f + p_f * carry.cell) * carry.cell + gate(i + p_i * carry.cell) * candidate(g)
-        hidden = gate(o + p_o * cell) * activation(self.output_activation)(cell)
+        hidden = gate(o + p_o * cell) * self.output_activation(cell)
         return LSTMCarry(cell, hidden), hidden
 
 
@@ -138,13 +143,13 @@ class CoupledLSTM(LSTMFamily):
     keeps the peepholes of their vanilla LSTM; here, as in most libraries, there are none.
     """
 
-    paper: ClassVar[str] = "Greff, Srivastava, Koutnik, Steunebrink & Schmidhuber 2017, arXiv 1503.04069"
-    gates: ClassVar[tuple[str, ...]] = ("f", "g", "o")
+    paper = "Greff, Srivastava, Koutnik, Steunebrink & Schmidhuber 2017, arXiv 1503.04069"
+    gates = ("f", "g", "o")
 
     def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
-        gate, candidate = activation(self.gate_activation), activation(self.candidate_activation)
+        gate, candidate = self.gate_activation, self.candidate_activation
         f, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 3)
         f = gate(f)
         cell = f * carry.cell + (1 - f) * candidate(g)
-        hidden = gate(o) * activation(self.output_activation)(cell)
+        hidden = gate(o) * self.output_activation(cell)
         return LSTMCarry(cell, hidden), hidden

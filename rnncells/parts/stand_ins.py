@@ -1,15 +1,14 @@
 """What may stand in for a kernel in `dense`: the same linear map, masked, factored, or normalised.
 
-Cells multiply with `dense(h, kernel)` and may take blocks of columns, `kernel[:, :n]`; whatever supports
-these two can take the place of an array. Wrappers put such objects among the weights that a cell is
-given, so that no cell has to know of them.
+Cells multiply with `dense(h, kernel)` or `h @ kernel` and may take blocks of columns, `kernel[:, :n]`;
+whatever supports these can take the place of an array. Wrappers put such objects among the weights that a
+cell is given, so that no cell has to know of them.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,12 +16,13 @@ import jax
 import jax.numpy as jnp
 
 from rnncells import checks
-from rnncells.cell import Number, Pytree, data, number, static
+from rnncells.cell import Cell
 from rnncells.dtypes import accumulator
-from rnncells.ops import align, dense, normalise
+from rnncells.fields import Number, Pytree, data, number, static
+from rnncells.parts.arithmetic import align, dense, normalise
 
 
-class Kernel(Pytree, abc.ABC):
+class StandIn(Pytree, abc.ABC):
     """A map from [..., K] to [..., N]."""
 
     @abc.abstractmethod
@@ -33,13 +33,16 @@ class Kernel(Pytree, abc.ABC):
     def __getitem__(self, columns: Any) -> Any:
         """The kernel of some of the columns, indexed as an array is: [:, start:stop]."""
 
+    def __rmatmul__(self, x: jax.Array) -> jax.Array:
+        return self.times(x)
+
     @property
     @abc.abstractmethod
     def shape(self) -> tuple[int, int]:
         """K and N."""
 
 
-class Masked(Kernel):
+class Masked(StandIn):
     """diag(mask) kernel: what the kernel reads is multiplied with mask [*B, K]."""
 
     kernel: Any = data()
@@ -56,7 +59,7 @@ class Masked(Kernel):
         return self.kernel.shape  # type: ignore[no-any-return]
 
 
-class Factored(Kernel):
+class Factored(StandIn):
     """left [K, R] right [R, N]."""
 
     left: Any = data()
@@ -73,7 +76,7 @@ class Factored(Kernel):
         return self.left.shape[0], self.right.shape[1]
 
 
-class Normalised(Kernel):
+class Normalised(StandIn):
     """The product, normalised over each block of columns."""
 
     kernel: Any = data()
@@ -85,8 +88,7 @@ class Normalised(Kernel):
     centre: bool = static(default=True)
 
     def times(self, x: jax.Array) -> jax.Array:
-        blocks = self.scale.shape[0] // self.width
-        return normalise(dense(x, self.kernel), self.scale, self.epsilon, blocks, self.centre)
+        return normalise(dense(x, self.kernel), self.scale, self.epsilon, self.width, self.centre)
 
     def __getitem__(self, columns: Any) -> Normalised:
         scale = self.scale[columns[-1]]
@@ -103,29 +105,23 @@ def on_array(kernel: Any, change: Callable[[jax.Array], jax.Array]) -> Any:
     """The kernel with the array in it changed; a factored one is multiplied out for it."""
     if isinstance(kernel, Factored):
         return change(kernel.left @ kernel.right)
-    if isinstance(kernel, Kernel):
+    if isinstance(kernel, StandIn):
         return dataclasses.replace(kernel, kernel=on_array(kernel.kernel, change))  # type: ignore[attr-defined,call-arg]
     return change(kernel)
 
 
-_LAYER = re.compile(r"cell|forward|backward|layer_\d+")
-
-
-def replace_kernels(tree: Any, name: str, new: Callable[[Any], Any]) -> tuple[Any, int]:
-    """A tree of params or weights with every kernel of that name in it replaced, and how many there were.
-
-    Looks through the nesting that wrappers and stacks make, and nowhere else.
-    """
+def replace_kernels(cell: Cell, tree: Any, name: str, new: Callable[[Cell, Any], Any]) -> tuple[Any, int]:
+    """A cell's params or weights with every kernel of that name replaced by `new(its cell, kernel)`, in the
+    cell itself and in those that it is made of; and how many there were."""
+    if "" in cell.children:
+        return replace_kernels(cell.children[""], tree, name, new)
     if not isinstance(tree, dict):
         return tree, 0
-    made, count = {}, 0
-    for key, value in tree.items():
-        if key == name:
-            made[key], found = new(value), 1
-        elif _LAYER.fullmatch(key):
-            made[key], found = replace_kernels(value, name, new)
-        else:
-            made[key], found = value, 0
+    made, count = dict(tree), 0
+    if name in tree:
+        made[name], count = new(cell, tree[name]), 1
+    for entry, child in cell.children.items():
+        made[entry], found = replace_kernels(child, tree[entry], name, new)
         count += found
     return made, count
 

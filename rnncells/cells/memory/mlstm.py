@@ -1,0 +1,162 @@
+"""The mLSTM of xLSTM: an LSTM whose memory is a matrix."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnncells import checks
+from rnncells.cell import Params, Shape, Weights
+from rnncells.dtypes import accumulator, computes_in, dtype_of
+from rnncells.fields import static
+from rnncells.linear_scan import Monoid, RunningMaximum, Scaled, ScaledElement
+from rnncells.parts.arithmetic import align, dense, split_gates
+from rnncells.parts.gated import ProjectedCell
+from rnncells.parts.linear import LinearCell, LinearDrive
+
+
+class KeyValueElement(NamedTuple):
+    """Writes one value under one key."""
+
+    log_decay: jax.Array
+    """[..., h]"""
+    log_update: jax.Array
+    """[..., h]"""
+    key: jax.Array
+    """[..., h, K]"""
+    value: jax.Array
+    """[..., h, K]"""
+
+
+class KeyValueMemory(RunningMaximum):
+    """`Scaled((C, n), m)`: C' = e^f C + e^i k v^T, n' = e^f n + e^i k. The outer product is formed only where
+    the
+    state is."""
+
+    def lift(self, element: Any) -> ScaledElement:
+        if isinstance(element, ScaledElement):
+            return element
+        outer = element.key[..., :, None] * element.value[..., None, :]
+        return ScaledElement(element.log_decay, element.log_update, (outer, element.key))
+
+    def apply(self, element: Any, state: Scaled) -> Scaled:
+        return super().apply(self.lift(element), state)
+
+
+class MLSTM(LinearCell, ProjectedCell):
+    """mLSTM: an LSTM with a matrix memory that keys and values write into, for each head by itself.
+
+        (q k v) = x W_qkv + b_qkv,   k <- k / sqrt(K)      i = x w_i + b_i      f = ln s(x w_f + b_f)
+        C' = e^f C + e^i k v^T      n' = e^f n + e^i k
+        y = s(x W_o + b_o) (q C' / max(|q . n'|, 1))
+
+    with s the logistic function and i, f one number for each head. C and n are stored with the running
+    maximum of their exponents taken out, m' = max(f + m, i), so that no input gate overflows; the 1 is e^-m'
+    then.
+
+    Shapes: x [..., I], carry `Scaled((C, n), m)` of [..., h, K, K], [..., h, K] and [..., h] in float32 or
+    wider, with K = H / h, y [..., H]; kernel W [I, 4H] and bias b [4H], gates in the order q, k, v, o;
+    gate_kernel [I, 2h] and gate_bias [2h], i of every head, then f.
+
+    Args:
+        features: H, a multiple of heads.
+        heads: h, 1 by default; the authors' layer has 4.
+        kernel_init: drawn for each gate; Glorot uniform.
+        bias_init, use_bias: of q, k, v and o; zeros.
+
+    gate_kernel starts at zero, b_i as N(0, 0.1^2), b_f from 3 to 6 over the heads, as in the authors' code.
+
+    Source: Beck et al. 2024, arXiv 2405.04517. The cell alone: their layer adds a causal convolution, norms
+    per head, a skip connection and a gated branch, and lets i and f read q, k and v. Their code adds 1e-6 to
+    the denominator. Many ticks at once run in chunks of 64: quadratic within a chunk, no matrix between its
+    ticks.
+    """
+
+    paper = "Beck et al. 2024, arXiv 2405.04517"
+    gates = ("q", "k", "v", "o")
+    associative = False
+    blendable = False
+    chunk_size = 64
+
+    heads: int = static(default=1, check=checks.positive_int)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.features % self.heads:
+            raise ValueError(
+                f"MLSTM.features: expected a multiple of heads={self.heads}, got {self.features}."
+            )
+
+    @property
+    def monoid(self) -> Monoid:
+        return KeyValueMemory()
+
+    def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
+        key, bias_key = jax.random.split(key)
+        write = 0.1 * jax.random.normal(bias_key, (self.heads,), dtype)
+        return super().init(key, input_size, dtype) | {
+            "gate_kernel": jnp.zeros((input_size, 2 * self.heads), dtype),
+            "gate_bias": jnp.concatenate([write, jnp.linspace(3, 6, self.heads, dtype=dtype)]),
+        }
+
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Scaled:
+        width, dtype = self.features // self.heads, accumulator(dtype_of(params, like))
+        head = (*batch_shape, self.heads)
+        memory = jnp.zeros((*head, width, width), dtype), jnp.zeros((*head, width), dtype)
+        return Scaled(memory, jnp.zeros(head, dtype))
+
+    def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> LinearDrive:
+        fused = ProjectedCell.project(self, weights, x)
+        wide = accumulator(fused.dtype)
+        *qkv, o = split_gates(fused.astype(wide), 4)
+        q, k, v = (leaf.reshape(*leaf.shape[:-1], self.heads, -1) for leaf in qkv)
+        gates = dense(x, weights["gate_kernel"]).astype(wide)
+        i, f = split_gates(gates + align(weights["gate_bias"].astype(wide), gates), 2)
+        element = KeyValueElement(jax.nn.log_sigmoid(f), i, k / math.sqrt(k.shape[-1]), v)
+        return LinearDrive(element, (q, jax.nn.sigmoid(o)))
+
+    def read(self, weights: Weights, state: Scaled, drive: LinearDrive) -> jax.Array:
+        (memory, norm), log_scale = state
+        q, _ = drive.extra
+        seen = jnp.einsum("...k,...kv->...v", q, memory)
+        return self._divided(seen, jnp.sum(q * norm, -1), log_scale)
+
+    @staticmethod
+    def _divided(seen: jax.Array, norm: jax.Array, log_scale: jax.Array) -> jax.Array:
+        """[..., h, K] over [..., h] -> [..., H]."""
+        ratio = seen / jnp.maximum(jnp.abs(norm), jnp.exp(-log_scale))[..., None]
+        return ratio.reshape(*ratio.shape[:-2], -1)
+
+    def chunk(self, weights: Weights, carry: Scaled, drive: LinearDrive) -> tuple[Scaled, jax.Array]:
+        """Leaves [C, *B, h, ...]: every tick sees those before it in its chunk by a masked C x C product, and
+        the
+        rest by the state before the chunk."""
+        log_decay, log_update, k, v = drive.element
+        q, _ = drive.extra
+        (memory, norm), log_scale = carry
+        so_far = jnp.cumsum(log_decay, 0)  # [C, *B, h]
+        ticks = jnp.arange(so_far.shape[0])
+        earlier = (ticks[None] <= ticks[:, None]).reshape(2 * ticks.shape + (1,) * (so_far.ndim - 1))
+        log_weight = so_far[:, None] - so_far[None] + log_update[None]  # [C, C, *B, h]: tick, what it sees
+        log_weight = jnp.where(earlier, log_weight, -jnp.inf)
+        log_past = so_far + log_scale[None]
+        top = jnp.maximum(log_past, log_weight.max(1))
+        weight = jnp.exp(log_weight - top[:, None]) * jnp.einsum("t...k,s...k->ts...", q, k)
+        past = jnp.exp(log_past - top)
+        seen = jnp.einsum("ts...,s...v->t...v", weight, v)
+        seen = seen + past[..., None] * jnp.einsum("t...k,...kv->t...v", q, memory)
+        total = weight.sum(1) + past * jnp.sum(q * norm[None], -1)
+        outs = self._divided(seen, total, top)
+
+        last, scale = past[-1], jnp.exp(log_weight[-1] - top[-1][None])  # [C, *B, h]
+        keys = scale[..., None] * k
+        memory = last[..., None, None] * memory + jnp.einsum("s...k,s...v->...kv", keys, v)
+        return Scaled((memory, last[..., None] * norm + keys.sum(0)), top[-1]), outs
+
+    def readout(self, weights: Weights, out: jax.Array, drive: LinearDrive) -> jax.Array:
+        return (drive.extra[1] * out).astype(computes_in(weights))

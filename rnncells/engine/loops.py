@@ -1,0 +1,330 @@
+"""One cell over one sequence: tick by tick, in chunks, or all ticks at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from rnncells.cell import Carry, Cell, Result, Run, Ticks
+from rnncells.dtypes import cast_like
+from rnncells.engine.scan import scan as fast_scan
+from rnncells.linear_scan import Monoid
+from rnncells.parts.arithmetic import select
+from rnncells.parts.linear import with_element
+
+Loop: TypeAlias = Callable[[Run], Result]
+LinearCell: TypeAlias = Any  # or a wrapper that is linear because its cell is
+
+
+def scan(cell: Cell, run: Run) -> Result:
+    """The cell over the sequence, by the loop that suits it, under the options of the run."""
+    ticks = run.ticks
+    if ticks.resets is not None:
+        run = dataclasses.replace(run, ticks=ticks._replace(resets=_fresh(run)))
+    loop = _loop(cell, run)
+    if run.remat_every is not None:
+        loop = _in_chunks(jax.checkpoint(loop), run.remat_every)
+    if run.truncate_every is not None:
+        loop = _in_chunks(loop, run.truncate_every, between=jax.lax.stop_gradient)
+    return loop(run)
+
+
+def not_linear(cell: Cell) -> ValueError:
+    return ValueError(
+        f"parallel: expected a linear cell, got {cell}, whose state does not enter linearly;"
+        " leave parallel at None to scan tick by tick."
+    )
+
+
+def _loop(cell: Cell, run: Run) -> Loop:
+    """Which loop; from here on `resets` are in the order read: the initial state replaces the carry."""
+    if not cell.linear:
+        if run.parallel:
+            raise not_linear(cell)
+        return lambda run: _sequential(cell, run)
+    linear: LinearCell = cell
+
+    def in_turn(run: Run) -> Result:
+        return _one_by_one(linear, run)
+
+    def at_once(run: Run) -> Result:
+        if _brings_chunks(linear, run):
+            return _own_chunks(linear, run)
+        return _linear(associative, linear, run)
+
+    def loop(run: Run) -> Result:
+        if not _concrete(run.length) and run.parallel:
+            raise ValueError("parallel: expected None or False for a symbolic number of ticks, got True.")
+        if not _concrete(run.length) or run.length == 0:
+            return _sequential(cell, run)
+        if run.parallel is None and (linear.associative or _brings_chunks(linear, run)):
+            return jax.lax.platform_dependent(run, cpu=in_turn, default=at_once)  # type: ignore[no-any-return]
+        return at_once(run) if run.parallel else in_turn(run)
+
+    return loop
+
+
+def _sequential(cell: Cell, run: Run) -> Result:
+    """Tick by tick."""
+
+    def body(shared: tuple[Any, Carry], carry: Carry, tick: Ticks) -> tuple[Carry, Any]:
+        weights, initial = shared
+        drive = cell.project(weights, tick.x, tick.key)
+        before = carry
+        if tick.alive is not None:  # the step of a dead tick is discarded, but must be harmless
+            before = select(tick.alive, before, initial)
+        if tick.resets is not None:
+            before = select(tick.resets, initial, before)
+        after, out = cell.step(weights, before, drive)
+        after = cast_like(after, carry)
+        y = cell.readout(weights, out, drive)
+        if tick.alive is not None:
+            after = select(tick.alive, after, carry)
+            y = select(tick.alive, y, jax.tree.map(jnp.zeros_like, y))
+        return after, (y, after if run.return_carries else None)
+
+    shared = (run.weights, run.initial)
+    carry, (ys, carries) = fast_scan(body, shared, run.carry, run.ticks, reverse=run.reverse)
+    return Result(carry, ys, carries)
+
+
+def _one_by_one(cell: LinearCell, run: Run) -> Result:
+    """A linear cell tick by tick, in chunks that only save time. Measured in docs/performance.md."""
+    if _brings_chunks(cell, run):
+        return _own_chunks(cell, run)
+    first = jax.tree.map(lambda leaf: leaf[0], run.ticks)
+    element = jax.eval_shape(cell.project, run.weights, first.x, first.key).element
+    every = chunk_length(run.length, element)
+    if every is None:
+        return _sequential(cell, run)
+    narrow = 8 * size(first.x) <= size(element)
+
+    def chunked(cell: LinearCell, run: Run) -> Result:
+        def whole(run: Run) -> Result:
+            return _linear(sequential, cell, run)
+
+        if every >= run.length:
+            return whole(run)
+        policy = None if narrow else jax.checkpoint_policies.dots_saveable
+        return _in_chunks(jax.checkpoint(whole, policy=policy), every)(run)
+
+    if not narrow:
+        return chunked(cell, run)
+    forward = jax.custom_jvp(_sequential)  # where nothing is kept for a backward pass, this is faster
+    forward.defjvp(lambda primals, tangents: jax.jvp(chunked, primals, tangents))
+    return forward(cell, run)  # type: ignore[no-any-return]
+
+
+def _linear(states_of: Callable[..., Carry], cell: LinearCell, run: Run) -> Result:
+    """All ticks projected at once, then their states, then all outputs at once."""
+    drive = _project(cell, run)
+    states = states_of(cell.monoid, drive.element, run)
+    seen = states if cell.reads == "after" else _before(states, run)
+    outs = jax.vmap(cell.read, (None, 0, 0))(run.weights, seen, drive)
+    last = jax.tree.map(lambda leaf: leaf[0 if run.reverse else -1], states)
+    return Result(last, _read(cell, run, outs, drive), states if run.return_carries else None)
+
+
+def _project(cell: LinearCell, run: Run) -> Any:
+    """The drive of all ticks, with the element of a dead tick made the identity."""
+    ticks = run.ticks
+    project = jax.vmap(cell.project, (None, 0, None if ticks.key is None else 0))
+    drive = project(run.weights, ticks.x, ticks.key)
+    if ticks.alive is None:
+        return drive
+    elements, identity = _together(drive.element, cell.monoid, ticks.alive)
+    return with_element(drive, select(ticks.alive, elements, identity))
+
+
+def _read(cell: LinearCell, run: Run, outs: Any, drive: Any) -> Any:
+    ys = jax.vmap(cell.readout, (None, 0, 0))(run.weights, outs, drive)
+    if run.ticks.alive is None:
+        return ys
+    return select(run.ticks.alive, ys, jax.tree.map(jnp.zeros_like, ys))
+
+
+def _before(states: Carry, run: Run) -> Carry:
+    """The state that each tick found: that of the tick read before it, or the initial one."""
+
+    def moved(leaf: jax.Array, first: jax.Array) -> jax.Array:
+        ends = (leaf[1:], first[None]) if run.reverse else (first[None], leaf[:-1])
+        return jnp.concatenate(ends)
+
+    found = jax.tree.map(moved, states, cast_like(run.carry, states))
+    if run.ticks.resets is None:
+        return found
+    return jax.vmap(select, (0, None, 0))(run.ticks.resets, run.initial, found)
+
+
+def sequential(monoid: Monoid, elements: Any, run: Run) -> Carry:
+    """The states after every tick, one after the other."""
+
+    def tick(state: Carry, now: tuple[Any, jax.Array | None]) -> tuple[Carry, Carry]:
+        element, start = now
+        if start is not None:
+            state = select(start, run.initial, state)
+        state = cast_like(monoid.apply(element, state), run.carry)
+        return state, state
+
+    return jax.lax.scan(tick, run.carry, (elements, run.ticks.resets), reverse=run.reverse)[1]
+
+
+def associative(monoid: Monoid, elements: Any, run: Run) -> Carry:
+    """The same, all at once: the elements up to each tick are combined into one, then applied."""
+    elements = jax.vmap(monoid.lift)(elements)
+    fresh = run.ticks.resets
+    if fresh is None:
+        prefix = jax.lax.associative_scan(monoid.combine, elements, reverse=run.reverse)
+        return cast_like(jax.vmap(monoid.apply, (0, None))(prefix, run.carry), run.carry)
+
+    def combine(earlier: tuple[jax.Array, Any], later: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+        # Forget before combining: selecting afterwards would let NaN into the derivative.
+        kept = select(later[0], monoid.identity(earlier[1]), earlier[1])
+        return earlier[0] | later[0], monoid.combine(kept, later[1])
+
+    elements, _ = _together(elements, monoid, fresh)
+    forgotten, prefix = jax.lax.associative_scan(combine, (fresh, elements), reverse=run.reverse)
+    start = jax.vmap(select, (0, None, None))(forgotten, run.initial, run.carry)
+    return cast_like(jax.vmap(monoid.apply)(prefix, start), run.carry)
+
+
+def _together(elements: Any, monoid: Monoid, flags: jax.Array) -> tuple[Any, Any]:
+    """The elements and as many identities, with the axes of flags in full."""
+
+    def full(leaf: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(leaf, (*flags.shape, *leaf.shape[flags.ndim :]))
+
+    elements = jax.tree.map(full, elements)
+    return elements, monoid.identity(elements)
+
+
+def _brings_chunks(cell: LinearCell, run: Run) -> bool:
+    """Whether the cell has a form of its own for many ticks, and this run does not ask for what it lacks."""
+    return cell.chunk_size is not None and run.ticks.resets is None and not run.return_carries
+
+
+def _own_chunks(cell: LinearCell, run: Run) -> Result:
+    """By the cell's own form for many ticks."""
+    backward = run.reverse
+    if backward:
+        flipped = jax.tree.map(lambda leaf: jnp.flip(leaf, 0), run.ticks)
+        run = dataclasses.replace(run, ticks=flipped, reverse=False)
+
+    def whole(run: Run) -> Result:
+        drive = _project(cell, run)
+        state, outs = cell.chunk(run.weights, run.carry, drive)
+        return Result(cast_like(state, run.carry), _read(cell, run, outs, drive))
+
+    result = _in_chunks(jax.checkpoint(whole), cell.chunk_size)(run)
+    if not backward:
+        return result
+    return result._replace(ys=jax.tree.map(lambda leaf: jnp.flip(leaf, 0), result.ys))
+
+
+def _in_chunks(loop: Loop, every: int, between: Callable[[Carry], Carry] | None = None) -> Loop:
+    """`loop` over chunks of `every` ticks, one after the other; `between` is applied to the carry
+    that one chunk hands to the next."""
+
+    def chunked(run: Run) -> Result:
+        def on(carry: Carry, ticks: Ticks) -> tuple[Carry, Any]:
+            result = loop(dataclasses.replace(run, carry=carry, ticks=ticks))
+            return result.carry, (result.ys, result.carries)
+
+        def body(carry: Carry, chunk: tuple[jax.Array, Ticks]) -> tuple[Carry, Any]:
+            if between is not None:
+                carry = select(chunk[0], carry, between(carry))
+            return on(carry, chunk[1])
+
+        length, reverse, carry = run.length, run.reverse, run.carry
+        if _concrete(length):
+            if length <= every:
+                return loop(run)
+            ticks, rest = run.ticks, length % every
+        else:
+            ticks, rest = _padded(run, every), 0
+        count = jax.tree.leaves(ticks)[0].shape[0] // every
+        whole = jax.tree.map(lambda a: a[: count * every].reshape(count, every, *a.shape[1:]), ticks)
+        part = jax.tree.map(lambda a: a[count * every :], ticks) if rest else None
+        starts = jnp.zeros(count, bool)  # the chunk that gets the carry of the call
+        if not (reverse and rest):
+            starts = starts.at[-1 if reverse else 0].set(True)
+
+        if rest and reverse:
+            carry, part_ys = on(carry, part)
+        carry, whole_ys = jax.lax.scan(body, carry, (starts, whole), reverse=reverse)
+        ys = jax.tree.map(lambda a: a.reshape(count * every, *a.shape[2:]), whole_ys)
+        if rest and not reverse:
+            carry, part_ys = on(carry if between is None else between(carry), part)
+        if rest:
+            ys = jax.tree.map(lambda *parts: jnp.concatenate(parts), ys, part_ys)
+        if not _concrete(length):
+            ys = jax.tree.map(lambda a: a[:length], ys)
+        return Result(carry, *ys)
+
+    return chunked
+
+
+def _padded(run: Run, every: int) -> Ticks:
+    """The ticks, and as many that do not exist as make their number a multiple: where T is a symbol."""
+    ticks, length = run.ticks, run.length
+    place = jnp.arange(length + (-length) % every)
+    padded = jax.tree.map(lambda leaf: leaf[jnp.minimum(place, length - 1)], ticks)
+    within = place < length
+    if ticks.alive is not None:
+        within = padded.alive & within.reshape(-1, *[1] * (padded.alive.ndim - 1))
+    return padded._replace(alive=within)
+
+
+def _concrete(length: Any) -> bool:
+    """Whether a length is a number, not a symbol of `jax.export`."""
+    return isinstance(length, int)
+
+
+def _fresh(run: Run) -> jax.Array:
+    """Where the state starts anew. Read backwards, a segment ends with its first tick, so the
+    tick read after it starts anew: the one before it in input order, dead ones passed over."""
+    resets, alive = run.ticks.resets, run.ticks.alive
+    assert resets is not None
+    length = run.length
+    if not run.reverse or (_concrete(length) and length == 0):
+        return resets
+    now = jnp.arange(length).reshape(-1, *[1] * (resets.ndim - 1))
+    existing = jnp.broadcast_to(now, resets.shape) if alive is None else jnp.where(alive, now, length)
+    read_before = jax.lax.cummin(existing, axis=0, reverse=True)
+    read_before = jnp.concatenate([read_before[1:], jnp.full_like(read_before[:1], length)])
+    padded = jnp.concatenate([resets, jnp.zeros_like(resets[:1])])
+    fresh = jnp.take_along_axis(padded, read_before, axis=0)
+    return fresh if alive is None else fresh & alive
+
+
+CACHE = 3 * 2**18
+"""Numbers in the elements of one chunk on a CPU, by measurement (docs/performance.md, "Linear cells")."""
+SHORTEST = 256
+"""Ticks of a chunk below which there is no reliable gain, by measurement too."""
+
+
+def size(tree: Any) -> Any:
+    """Numbers in all leaves together."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def chunk_length(length: int, element: Any) -> int | None:
+    """How many ticks a sequential scan should take at a time on a CPU, given the element of one tick.
+
+    Within a chunk the inputs are projected together and the loop is left with `apply`; the memory of
+    chunks is used again and stays in the cache. None where a tick is so wide that there is no gain.
+    """
+    if not _concrete(size(element)):
+        return None
+    fits = CACHE // max(size(element), 1)
+    if fits < SHORTEST:
+        return None
+    if 3 * length <= 4 * fits:
+        return length
+    even = [k for k in range(fits // 2, fits + 1) if length % k == 0]  # no shorter chunk at the end
+    return even[-1] if even else fits

@@ -1,0 +1,161 @@
+"""What objects of this library are: frozen dataclasses that are pytrees, and the kinds of their fields.
+
+static()       decides shapes or control flow: part of the compiled program
+choice()       static, one of several words
+number()       a leaf: may be traced, swept and differentiated
+converted()    takes shorthands, such as the name of an activation
+inner()        another cell
+data()         arrays that travel with an object and are no hyperparameters
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias, dataclass_transform
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnncells import checks
+
+Number: TypeAlias = float | jax.Array | np.ndarray
+Check: TypeAlias = Callable[[str, Any], object]
+
+
+def static(*, default: Any = dataclasses.MISSING, check: Check | None = None, kw_only: bool = False) -> Any:
+    """A field that decides shapes or control flow: part of the compiled program, never traced."""
+    if check is None and isinstance(default, bool):
+        check = checks.boolean
+    return flax.struct.field(pytree_node=False, default=default, metadata={"check": check}, kw_only=kw_only)
+
+
+def choice(*known: str, kw_only: bool = False) -> Any:
+    """A static field that is one of these words, the first by default."""
+
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, str) or value not in known:
+            *others, last = map(repr, known)
+            raise ValueError(f"{name}: expected {', '.join(others)} or {last}, got {value!r}.")
+
+    return static(default=known[0], check=check, kw_only=kw_only)
+
+
+def number(*, default: Any = dataclasses.MISSING, low: float | None = None, high: float | None = None) -> Any:
+    """A numeric field within [low, high]: a leaf of the pytree, so it may be traced, swept and
+    differentiated."""
+    return flax.struct.field(default=default, metadata={"low": low, "high": high})
+
+
+def converted(
+    *, convert: Callable[[str, Any], Any], default: Any = dataclasses.MISSING, kw_only: bool = False
+) -> Any:
+    """A field that holds a pytree and also takes what `convert(name, value)` makes into one. `convert` hands
+    on what it does not know: unflattening puts placeholders into fields."""
+    if default is not dataclasses.MISSING:
+        default = convert("default", default)
+    return flax.struct.field(default=default, metadata={"convert": convert}, kw_only=kw_only)
+
+
+def data(*, default: Any = None) -> Any:
+    """Arrays that travel with an object and are no hyperparameters: traced and differentiated as its
+    leaves, but not checked for being finite; such as the memory that a decoder attends to."""
+    return flax.struct.field(default=default, metadata={"data": True})
+
+
+def inner(*, optional: bool = False) -> Any:
+    """A field that holds another cell. Checked when it is used: a twin of the object that holds axes for
+    `jax.vmap`, with None or an int in place of the cell, is legal."""
+
+    def check(name: str, value: Any) -> None:
+        if not (optional and value is None):
+            checks.cell(name, value)
+
+    default = None if optional else dataclasses.MISSING
+    return flax.struct.field(default=default, metadata={"check": checks.not_a_class, "check_in_use": check})
+
+
+@dataclass_transform(
+    frozen_default=True,
+    field_specifiers=(static, choice, number, converted, data, inner, flax.struct.field),
+)
+class Pytree:
+    """A frozen dataclass that is a pytree: `static` fields in its type, numbers as its leaves.
+
+    Equal by value: `==` always returns one bool. Hashable as long as every field is, that is, with
+    plain numbers; with array fields an object travels through JAX as a pytree instead.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        flax.struct.dataclass(cls, eq=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            name, value = f"{type(self).__name__}.{field.name}", getattr(self, field.name)
+            if convert := field.metadata.get("convert"):
+                object.__setattr__(self, field.name, convert(name, value))
+            if check := field.metadata.get("check"):
+                check(name, value)
+
+    def _values(self) -> list[Any]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return False
+        return all(map(_equal, self._values(), other._values()))
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self._values()))
+
+    def __repr__(self) -> str:
+        """`LSTM(features=64)`: the fields that are not at their defaults."""
+        own = [
+            f"{field.name}={checks.describe(value) if hasattr(value, 'dtype') else repr(value)}"
+            for field, value in zip(fields(self), self._values(), strict=True)
+            if not _equal(value, field.default)
+        ]
+        return f"{type(self).__name__}({', '.join(own)})"
+
+
+def fields(owner: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(owner)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if a is None or b is None:
+        return False
+    if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
+        return False
+    if isinstance(a, (jax.Array, np.ndarray)) or isinstance(b, (jax.Array, np.ndarray)):
+        alike = jnp.shape(a) == jnp.shape(b) and jnp.result_type(a) == jnp.result_type(b)
+        return alike and bool(np.array_equal(a, b))
+    return bool(a == b)
+
+
+def check_numbers(owner: Any) -> None:
+    """The numeric fields of an object, nested ones included, where they are concrete; and that what is in use
+    as a cell is one."""
+    for field in fields(owner):
+        if not field.metadata.get("pytree_node", True) or field.metadata.get("data"):
+            continue
+        name = f"{type(owner).__name__}.{field.name}"
+        value = getattr(owner, field.name)
+        if check := field.metadata.get("check_in_use"):
+            check(name, value)
+        for part in value if isinstance(value, tuple) else (value,):
+            if dataclasses.is_dataclass(part):
+                check_numbers(part)
+            elif callable(part):
+                raise TypeError(
+                    f"{name}: expected a pytree dataclass, such as the schemes of rnncells.initializers,"
+                    f" got {checks.describe(part)}."
+                )
+            else:
+                for leaf in jax.tree.leaves(part):
+                    checks.number(name, leaf, field.metadata.get("low"), field.metadata.get("high"))
