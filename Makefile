@@ -16,10 +16,10 @@ adding: $(VENV)/experiments  ## train Elman, LSTM and GRU on the adding problem;
 	$(BIN)/python -m experiments.adding $(ARGS)
 
 copy: $(VENV)/experiments  ## the copying memory problem; table and curves in runs/copy
-	$(BIN)/python -m experiments.copy_memory $(ARGS)
+	$(BIN)/python -m experiments.copy $(ARGS)
 
 sweep: $(VENV)/experiments  ## learning rates and forget biases on the adding problem; table and map in runs/sweep-adding
-	$(BIN)/python -m experiments.sweep --vary learning_rate=1e-4:1e-1:log:7 forget_bias=0,1,2 adding $(ARGS)
+	$(BIN)/python -m experiments.sweep --vary learning_rate=1e-4:1e-1:log:7 forget_bias=0,1,2 adding --cells LSTM GRU $(ARGS)
 
 # The time of a test is the compiler's, and much of it LLVM's. With all optimisations, as users run:
 # make laws JAX_DISABLE_MOST_OPTIMIZATIONS=0

@@ -8,19 +8,19 @@ from typing import Literal
 
 import tyro
 
-from experiments import config, run
+from experiments.harness import options, processes, run
 from rnncells.tasks import Adding
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(config.Config):
+class Config(options.Config):
     """Trains cells on the adding problem and compares them with the memoryless baseline.
 
     Each tick shows a value and a marker; the target at the end is the sum of the two marked
     values. Results go to the folder `out`.
     """
 
-    cells: tuple[config.CellName, ...] = ("Elman", "LSTM", "GRU")
+    cells: tuple[options.CellName, ...] = ("Elman", "LSTM", "GRU")
     """Which cells of the catalogue, by name."""
     length: int = 100
     """Ticks of a sequence."""
@@ -34,7 +34,7 @@ class Config(config.Config):
 
 
 def main(config: Config) -> None:
-    run.use_every_core()
+    processes.use_every_core()
     run.main("adding", config)
 
 

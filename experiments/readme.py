@@ -6,7 +6,7 @@ from __future__ import annotations
 import pathlib
 import re
 
-from experiments.results import markdown
+from experiments.harness.tables import markdown
 from rnncells import CELLS, WRAPPERS
 
 ROOT = pathlib.Path(__file__).parent.parent

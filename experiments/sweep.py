@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import logging
-import math
-import shlex
-import zlib
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+import importlib
+import pathlib
+import pkgutil
+from typing import TYPE_CHECKING, Annotated, Union
 
-import jax
-import numpy as np
-import optuna
-import polars
-import sqlalchemy.pool
 import tyro
 
-from experiments import adding, config, copy_memory, results, run
-from experiments.population import Run
-from experiments.record import Line
+from experiments.harness import options, processes, ranking, run
+from experiments.harness.search import Sweep, adaptively, at_once, points
 
-Experiment = (
-    Annotated[adding.Config, tyro.conf.subcommand("adding")]
-    | Annotated[copy_memory.Config, tyro.conf.subcommand("copy")]
-)
-Point = dict[str, float]
+
+def experiments() -> dict[str, type[options.Config]]:
+    """The scripts beside this one that train, by name: each has a `Config`."""
+    scripts = {script.name for script in pkgutil.iter_modules([str(pathlib.Path(__file__).parent)])}
+    modules = {name: importlib.import_module(f"experiments.{name}") for name in sorted(scripts - {"sweep"})}
+    configs: dict[str, type] = {name: getattr(module, "Config", object) for name, module in modules.items()}
+    return {name: config for name, config in configs.items() if issubclass(config, options.Config)}
+
+
+if TYPE_CHECKING:
+    Experiment = options.Config
+else:
+    Experiment = Union[  # noqa: UP007
+        tuple(Annotated[config, tyro.conf.subcommand(name)] for name, config in experiments().items())
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Sweep):
     """Trains an experiment with many settings, each with several seeds, and says which is best.
 
     What varies is given as `name=values`, with any number of the optimiser, the cell, its wrappers and
@@ -39,278 +40,23 @@ class Config:
         learning_rate=1e-3,3e-3,1e-2        these values
         learning_rate=1e-4:1e-1:log:7       seven values of a range, log or linear (grid)
         forget_bias=0:5                     anywhere in a range, log or linear (random, tpe)
+
+    Every cell of the experiment must have what varies.
     """
 
     experiment: Experiment
     """The experiment and its other settings."""
-    vary: tuple[str, ...] = ("learning_rate=1e-4:1e-1:log:7",)
-    """What varies, as above."""
-    search: Literal["grid", "random", "tpe"] = "grid"
-    """All combinations; points drawn independently; or points proposed by Optuna's tree-structured Parzen
-    estimator from the results so far, a population at a time."""
-    trials: int = 32
-    """Points to try (random, tpe); each with every seed of the experiment."""
-    at_once: int = 64
-    """Runs that are trained side by side; more go one population after the other."""
-    search_seed: int = 0
-    """Of the points that are drawn; for tpe together with `out`, so that workers draw different ones."""
-    storage: str | None = None
-    """A database that Optuna knows, such as sqlite:///study.db, for tpe: several workers, each started with
-    the same storage and an `out` of its own, search together. By default one file in `out`."""
-
-    def __post_init__(self) -> None:
-        for name in ("trials", "at_once"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}.")
-        if self.storage is not None and self.search != "tpe":
-            raise ValueError(f"storage: expected none with search={self.search}, got {self.storage!r}.")
-        if self.search == "tpe" and self.at_once < self.experiment.training.seeds:
-            raise ValueError(f"at_once: expected at least one point with all its seeds, got {self.at_once}.")
-        names = [axis.name for axis in self.axes()]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"vary: expected different names, got {self.vary}.")
-
-    def axes(self) -> list[Axis]:
-        return [Axis.parse(text, self.search) for text in self.vary]
-
-    def base(self) -> config.Config:
-        """The experiment with every number that varies in its place, in a folder of its own."""
-        numbers = {axis.name: axis.values[0] if axis.values else axis.low for axis in self.axes()}
-        base = settled(self.experiment, numbers)
-        if base.out != type(base)().out:
-            return base
-        return dataclasses.replace(base, out=base.out.with_name(f"sweep-{base.out.name}"))
-
-
-class Axis(NamedTuple):
-    """One number that varies: over values, or in a range."""
-
-    name: str
-    values: tuple[float, ...] = ()
-    low: float = math.nan
-    high: float = math.nan
-    log: bool = False
-
-    @staticmethod
-    def parse(text: str, search: str) -> Axis:
-        """Reads `name=1,2,3`, `name=low:high[:log|linear][:count]`."""
-        name, _, rest = text.partition("=")
-        parts = rest.split(":")
-        try:
-            if len(parts) == 1:
-                axis = Axis(name, tuple(float(value) for value in rest.split(",")))
-            else:
-                log = "log" in parts[2:]
-                count = [int(part) for part in parts[2:] if part not in ("log", "linear")]
-                axis = Axis(name, (), float(parts[0]), float(parts[1]), log)
-                if not axis.low < axis.high or (log and axis.low <= 0) or len(count) != (search == "grid"):
-                    raise ValueError
-                if count:
-                    spaced = np.geomspace if log else np.linspace
-                    axis = Axis(name, tuple(float(value) for value in spaced(axis.low, axis.high, count[0])))
-            if not name or not all(map(math.isfinite, axis.values)):
-                raise ValueError
-        except ValueError:
-            form = "low:high:log:count" if search == "grid" else "low:high:log"
-            raise ValueError(
-                f"vary: expected name=value,value,... or name={form} (or linear) with low < high for"
-                f" search={search}, got {text!r}."
-            ) from None
-        return axis
-
-    def draw(self, rng: np.random.Generator) -> float:
-        if self.values:
-            return self.values[rng.integers(len(self.values))]
-        if self.log:
-            return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
-        return float(rng.uniform(self.low, self.high))
-
-    def suggest(self, trial: optuna.Trial) -> float:
-        if self.values:
-            return trial.suggest_categorical(self.name, self.values)  # type: ignore[return-value]
-        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
-
-
-def settled(experiment: config.Config, point: Point, cell: str | None = None) -> config.Config:
-    """The experiment with the numbers of a point written into it, so that it runs by itself."""
-    own: Any = {name: value for name, value in point.items() if name in ("chrono", "zoneout", "dropout")}
-    optimizer: Any = {
-        name: value for name, value in point.items() if name in config.numeric(experiment.optimizer)
-    }
-    rest = {name: value for name, value in point.items() if name not in {**own, **optimizer}}
-    return dataclasses.replace(
-        experiment,
-        **own,
-        optimizer=dataclasses.replace(experiment.optimizer, **optimizer),  # type: ignore[type-var]
-        fields={**experiment.fields, **rest},
-        cells=experiment.cells if cell is None else (cell,),
-    )
 
 
 def main(sweep: Config) -> None:
-    run.use_every_core()
+    processes.use_every_core()
     name = type(sweep.experiment).__module__.removeprefix("experiments.")
     base, search = sweep.base(), adaptively if sweep.search == "tpe" else at_once
     with run.session(f"sweep of {name}", base, sweep, points(sweep)) as here:
         for cell in base.cells:
             search(sweep, here, cell)
         if here.active:
-            report(name, sweep, here)
-
-
-def points(sweep: Config) -> list[Point]:
-    """All points of a grid, as many random ones as there are trials, or the corners of what tpe searches."""
-    axes = sweep.axes()
-    names = [axis.name for axis in axes]
-    if sweep.search == "random":
-        rng = np.random.default_rng(sweep.search_seed)
-        return [{axis.name: axis.draw(rng) for axis in axes} for _ in range(sweep.trials)]
-    combined = itertools.product(*(axis.values or (axis.low, axis.high) for axis in axes))
-    return [dict(zip(names, values, strict=True)) for values in combined]
-
-
-def at_once(sweep: Config, here: run.Session, cell: str) -> None:
-    """Trains the points of a grid or a random search, with every seed, in populations of about one size."""
-    seeds = range(sweep.experiment.training.seeds)
-    runs = [Run(point, seed) for point in points(sweep) for seed in seeds]
-    size = math.ceil(len(runs) / math.ceil(len(runs) / sweep.at_once))
-    for first in range(0, len(runs), size):
-        here.train(cell, runs[first : first + size], first)
-
-
-def adaptively(sweep: Config, here: run.Session, cell: str) -> None:
-    """Asks Optuna for a population of points, trains them, tells their scores, and asks again."""
-    if jax.process_count() > 1:
-        raise run.ConfigError(
-            "search: expected grid or random with several processes of one job, got tpe; start several"
-            " jobs with one storage instead."
-        )
-    logging.getLogger("optuna").setLevel(logging.WARNING)
-    worker = str(here.config.out)
-    study = optuna.create_study(
-        study_name=f"{type(sweep.experiment).__module__}-{cell}",
-        storage=opened(sweep.storage or f"sqlite:///{here.config.out / 'study.db'}"),
-        load_if_exists=True,
-    )
-    # Workers, and a worker that goes on, must not draw the same points once more.
-    seed = zlib.crc32(f"{sweep.search_seed} {worker} {len(study.trials)}".encode())
-    study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-    seeds, score = range(sweep.experiment.training.seeds), here.config.task().score
-    axes, size = sweep.axes(), sweep.at_once // len(seeds)
-
-    def asked() -> list[optuna.trial.FrozenTrial]:
-        """This worker's points that have no score yet: those of a search that was stopped."""
-        running = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
-        return [trial for trial in running if trial.user_attrs.get("worker") == worker]
-
-    while True:
-        trials = asked()
-        if not trials:
-            wanted = min(size, sweep.trials - len(study.trials))
-            if wanted < 1:
-                return
-            first = sum(trial.user_attrs.get("worker") == worker for trial in study.trials) * len(seeds)
-            for i in range(wanted):
-                new = study.ask()
-                for axis in axes:
-                    axis.suggest(new)
-                new.set_user_attr("first", first + i * len(seeds))
-                new.set_user_attr("worker", worker)  # last: from now on it is ours to finish
-            trials = asked()
-        trials.sort(key=lambda trial: trial.user_attrs["first"])
-        runs = [Run(dict(trial.params), seed) for trial in trials for seed in seeds]
-        lines = here.train(cell, runs, trials[0].user_attrs["first"])
-        for i, trial in enumerate(trials):
-            of_trial = lines[i * len(seeds) : (i + 1) * len(seeds)]
-            value = float(np.mean([results.number(line["test"][score]) for line in of_trial]))
-            if math.isfinite(value):
-                study.tell(trial.number, value)
-            else:
-                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-
-
-def opened(storage: str) -> optuna.storages.RDBStorage:
-    """A database whose connections are closed after every use."""
-    return optuna.storages.RDBStorage(storage, engine_kwargs={"poolclass": sqlalchemy.pool.NullPool})
-
-
-def tidy(lines: Sequence[Line]) -> polars.DataFrame:
-    """One row per run: cell, its numbers, seed, and what came out."""
-    rows = []
-    for line in results.finished(lines):
-        row = {"cell": line["cell"], "run": line["run"], **line["numbers"], "seed": line["seed"]}
-        row |= {f"test_{name}": value for name, value in line["test"].items()}
-        others = ("solved", "diverged", "loss", "length", "update", "seconds")
-        rows.append(row | {name: line[name] for name in others})
-    return polars.DataFrame(rows, infer_schema_length=None)
-
-
-def ranked(table: polars.DataFrame, names: Sequence[str], score: str) -> polars.DataFrame:
-    """One row per cell and point, best first: the mean score over its seeds, and its range. Points with a
-    seed whose score is not finite come last."""
-    value = polars.col(f"test_{score}").cast(polars.Float64)
-    grouped = table.group_by(["cell", *names], maintain_order=True).agg(
-        polars.when(value.is_null().any()).then(None).otherwise(value.mean()).alias("mean"),
-        value.min().alias("best seed"),
-        value.max().alias("worst seed"),
-        polars.col("solved").sum(),
-        polars.col("diverged").is_not_null().sum(),
-        polars.len().alias("seeds"),
-    )
-    return grouped.sort("mean", nulls_last=True)
-
-
-def command(name: str, experiment: config.Config) -> str:
-    """What runs exactly this experiment."""
-    default = type(experiment)()
-    return shlex.join(["python", "-m", f"experiments.{name}", *arguments(experiment, default, "--")])
-
-
-def arguments(value: Any, default: Any, flag: str) -> list[str]:
-    """The command line that turns `default` into `value`."""
-    words = []
-    for field in dataclasses.fields(value):
-        new, old = getattr(value, field.name), getattr(default, field.name)
-        option = flag + field.name.replace("_", "-")
-        if new == old or field.name in ("out", "resume"):
-            continue
-        if dataclasses.is_dataclass(new):
-            words += arguments(new, old, f"{option}.")
-        elif isinstance(new, dict):
-            words += [option, *(str(word) for pair in new.items() for word in pair)]
-        elif isinstance(new, tuple):
-            words += [option, *map(str, new)]
-        else:
-            words += [option, str(new)]
-    return words
-
-
-def report(name: str, sweep: Config, here: run.Session) -> None:
-    """sweep.csv, sweep.parquet and sweep.png; on the screen the best points, and the command of the best."""
-    out, task = here.config.out, here.config.task()
-    names = [axis.name for axis in sweep.axes()]
-    table = tidy(here.record.lines)
-    table.write_csv(out / "sweep.csv")
-    table.write_parquet(out / "sweep.parquet")
-    ranking = ranked(table, names, task.score)
-    results.landscape(f"{name}: {task}", task, ranking, names, out / "sweep.png", grid=sweep.search == "grid")
-    rows = []
-    for row in ranking.head(8).iter_rows(named=True):
-        shown = {"cell": row["cell"], **{key: f"{row[key]:.4g}" for key in names}}
-        shown["mean"] = "not finite" if row["mean"] is None else f"{row['mean']:.4g}"
-        shown["seeds"] = f"{row['best seed']:.3g} to {row['worst seed']:.3g}"
-        rows.append({**shown, "solved": f"{row['solved']} of {row['seeds']}"})
-    results.show(here.console, f"{name}: {task}, test {task.score} of the best points", rows)
-    best = ranking.row(0, named=True)
-    alone = settled(sweep.experiment, {key: best[key] for key in names}, best["cell"])
-    lost = int(table["diverged"].is_not_null().sum())
-    here.console.print(
-        f"{len(table)} runs, {lost} diverged. Everything is in {out}: sweep.csv, sweep.parquet, sweep.png."
-        f" The best point again:\n{command(name, alone)}",
-        soft_wrap=True,
-        highlight=False,
-    )
-    (out / "best.sh").write_text(command(name, alone) + "\n")
+            ranking.report(name, sweep, here)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from rnncells.parts.activations import LeakyReLU, activation, modrelu
 from rnncells.parts.arithmetic import constant, dense, split_gates
 from rnncells.parts.gated import DenseCell, GatedCell, ProjectedCell
 from rnncells.parts.linear import LinearCell, LinearDrive
+from rnncells.sequences import last
 from rnncells.stacks import *  # noqa: F403
 from rnncells.stacks import __all__ as _stacks
 from rnncells.unroll import unroll
@@ -37,6 +38,7 @@ __all__ = [
     "generate",
     "initializers",
     "inner",
+    "last",
     "linear_scan",
     "linen",
     "modrelu",

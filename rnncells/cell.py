@@ -35,8 +35,12 @@ from rnncells.fields import Pytree, check_numbers, data, static
 
 Params: TypeAlias = Any  # a nested dict of arrays; the others are pytrees that the cell chooses
 Weights: TypeAlias = Any
+Inputs: TypeAlias = Any  # of one tick, or of all
 Carry: TypeAlias = Any
 Drive: TypeAlias = Any
+Out: TypeAlias = Any  # what `step` gives to `readout`
+Outputs: TypeAlias = Any
+Like: TypeAlias = Any  # inputs of one tick as `jax.ShapeDtypeStruct`s, or None
 Shape: TypeAlias = tuple[int, ...]
 
 
@@ -65,6 +69,11 @@ def locked(key: chex.PRNGKey | None) -> Any:
     gives as well.
     """
     return None if key is None else jax.random.fold_in(key, np.uint32(2**32 - 1))
+
+
+def derived(get: Callable[[Any], Any]) -> Any:
+    """A class attribute that an instance computes, such as `linear` of a wrapper."""
+    return property(get)
 
 
 class Cell(Pytree, abc.ABC):
@@ -101,44 +110,50 @@ class Cell(Pytree, abc.ABC):
     def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         """Parameters for inputs [..., input_size]: a nested dict of what trains, nothing else."""
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Carry:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> Carry:
         """The state before the first tick; params give dtypes (and learned states), or shapes where the
         fields of the cell do not decide them. Without params it is in the dtype of `like`, or float32."""
         return jnp.zeros((*batch_shape, self.output_size), dtype_of(params, like))
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
         """What a whole sequence shares: orthogonal maps, constants, noise locked over time, drawn from
         `locked(key)` for the batch axes of the sequence."""
         return params
 
     @abc.abstractmethod
-    def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
+    def project(self, weights: Weights, x: Inputs, key: chex.PRNGKey | None = None) -> Drive:
         """All that depends on the input alone. May carry leaves that only `readout` uses."""
 
     @abc.abstractmethod
-    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
+    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Out]:
         """The sequential part: deterministic, one tick, nothing that could be done elsewhere."""
 
-    def readout(self, weights: Weights, out: Any, drive: Drive) -> Any:
+    def readout(self, weights: Weights, out: Out, drive: Drive) -> Outputs:
         """The output of a tick, from what `step` gave out and the drive."""
         return out
 
     @property
     def output_size(self) -> int:
         """Width of y. Never depends on the input size."""
-        return self.features  # type: ignore[attr-defined,no-any-return]
+        return self.features  # type: ignore[attr-defined]
 
     def block(self, kernel: str) -> int:
         """Columns of one gate in the kernel of this name: what is normalised together."""
-        return self.features  # type: ignore[attr-defined,no-any-return]
+        return self.features  # type: ignore[attr-defined]
 
     @property
     def children(self) -> Mapping[str, Cell]:
         """The cells that this one is made of, by the name of their entry in params and weights. The name ""
         is of a single child whose params and weights are this cell's own."""
         return {}
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a key changes anything. A cell that draws noise says `noisy = True`; a cell made of cells
+        is noisy where one of them is. By this the Flax modules ask for a key."""
+        return any(cell.noisy for cell in self.children.values())
 
     @property
     def layered(self) -> bool:
@@ -150,8 +165,8 @@ class Cell(Pytree, abc.ABC):
         return scan(self, run)
 
     def tick(
-        self, weights: Weights, carry: Carry, x: Any, key: chex.PRNGKey | None = None
-    ) -> tuple[Carry, Any]:
+        self, weights: Weights, carry: Carry, x: Inputs, key: chex.PRNGKey | None = None
+    ) -> tuple[Carry, Out]:
         """One tick with prepared weights: carry, x [*B, I] -> carry, y [*B, O].
 
         With noise, pass `jax.random.fold_in(key, t)` as the key of tick t. The carry keeps its dtype.
@@ -163,19 +178,29 @@ class Cell(Pytree, abc.ABC):
         return cast_like(new, carry), self.readout(weights, out, drive)
 
     def __call__(
-        self, params: Params, carry: Carry, x: Any, key: chex.PRNGKey | None = None
-    ) -> tuple[Carry, Any]:
+        self, params: Params, carry: Carry, x: Inputs, key: chex.PRNGKey | None = None
+    ) -> tuple[Carry, Out]:
         """One tick from parameters, the body of a `jax.lax.scan`: prepare, project, step, readout."""
         checks.key(key)
         xs = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x)
         _, batch_shape = checks.sequence(xs, self.input_ndim)
         params, x = promote(plain(params), jax.tree.map(jnp.asarray, x))
         like = shapes_of(x)
-        checks.alike("carry: expected", self.carry_shape(params, batch_shape, like), carry)
+        state = checks.alike("carry: expected", self.carry_shape(params, batch_shape, like), carry)
         weights = self.prepare(params, key, batch_shape, like=like)
-        return self.tick(weights, carry, x, None if key is None else jax.random.fold_in(key, 0))
+        state, y = self.tick(weights, state, x, None if key is None else jax.random.fold_in(key, 0))
+        # A scan wants the carry back in the tuples in which it gave it.
+        return jax.tree.unflatten(jax.tree.structure(carry), jax.tree.leaves(state)), y
 
-    def carry_shape(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Carry:
+    @property
+    def num_feature_axes(self) -> int:
+        """What Flax's own RNN asks of its cells, which are Flax modules: refused with what to write."""
+        raise TypeError(
+            f"cell: Flax's RNN expects a Flax module, got {self!r}; write rnncells.linen.RNN(cell), or Flax's"
+            " RNN around rnncells.linen.RNNCell(cell); for nnx the same from rnncells.nnx."
+        )
+
+    def carry_shape(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> Carry:
         """`initial_carry` as shapes and dtypes, without computing it."""
         return jax.eval_shape(lambda params: self.initial_carry(params, batch_shape, like=like), params)
 
@@ -198,7 +223,7 @@ def _with_params(method: Callable[..., Any]) -> Callable[..., Any]:
     takes_like = "like" in inspect.signature(method).parameters
 
     @functools.wraps(method)
-    def opened(self: Cell, params: Params = None, *args: Any, like: Any = None, **given: Any) -> Any:
+    def opened(self: Cell, params: Params = None, *args: Any, like: Like = None, **given: Any) -> Any:
         if takes_like:
             given["like"] = like
         return method(self, plain(params), *args, **given)
@@ -207,13 +232,17 @@ def _with_params(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plain(params: Params) -> Params:
-    """Params as a nested dict of arrays, whatever mapping they came in (a FrozenDict, an `nnx.State`)."""
+    """Params as a nested dict of arrays, whatever mapping they came in (a FrozenDict, an `nnx.State`), and
+    without the boxes of Flax's `with_partitioning`."""
     if isinstance(params, Mapping):
         return {name: plain(value) for name, value in params.items()}
-    return params.get_value() if hasattr(params, "get_value") else params
+    for opened in ("get_value", "unbox"):
+        if hasattr(params, opened):
+            return getattr(params, opened)()
+    return params
 
 
-def shapes_of(x: Any) -> Any:
+def shapes_of(x: Inputs) -> Like:
     """Arrays as shapes and dtypes."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)
 
@@ -221,7 +250,7 @@ def shapes_of(x: Any) -> Any:
 class Ticks(NamedTuple):
     """A sequence as cells are given it: every leaf is [T, ...]; None is what a call does not use."""
 
-    x: Any
+    x: Inputs
     key: chex.PRNGKey | None = None
     alive: jax.Array | None = None
     """bool [T, *B]: False where the tick does not exist."""
@@ -232,12 +261,12 @@ class Ticks(NamedTuple):
 class Run(Pytree):
     """A cell over a sequence, all that there is to know of it: frozen, handed on as one object."""
 
-    weights: Weights = data()
-    initial: Carry = data()
+    weights: Weights = data(default=None)
+    initial: Carry = data(default=None)
     """The state where a segment begins."""
-    carry: Carry = data()
+    carry: Carry = data(default=None)
     """The state before the first tick."""
-    ticks: Ticks = data()
+    ticks: Ticks = data(default=None)
     reverse: bool = static(default=False)
     parallel: bool | None = static(default=None)
     remat_every: int | None = static(default=None)
@@ -247,7 +276,7 @@ class Run(Pytree):
     @property
     def length(self) -> int:
         """T."""
-        return jax.tree.leaves(self.ticks)[0].shape[0]  # type: ignore[no-any-return]
+        return jax.tree.leaves(self.ticks)[0].shape[0]
 
 
 class Result(NamedTuple):
@@ -255,7 +284,7 @@ class Result(NamedTuple):
 
     carry: Carry
     """After the last tick."""
-    ys: Any
+    ys: Outputs
     carries: Any = None
     """After every tick, where asked for."""
 

@@ -32,9 +32,20 @@ def describe(tree: Any) -> str:
 
 
 def cell(name: str, value: Any) -> None:
+    """A cell; of Flax modules in its place it says what to write instead."""
     not_a_class(name, value)
-    if not all(hasattr(value, method) for method in ("prepare", "project", "step", "readout")):
-        raise TypeError(f"{name}: expected a rnncells cell, got {describe(value)}.")
+    if all(hasattr(value, method) for method in ("prepare", "project", "step", "readout")):
+        return
+    kind, got = type(value), describe(value)
+    if kind.__module__ in ("rnncells.linen", "rnncells.nnx"):
+        place = "that is for Flax's own RNN" if kind.__name__ == "RNNCell" else "that is a layer"
+        got = f"{kind.__module__}.{kind.__name__}, and {place}; write the cell itself, {value.cell!r}"
+    elif kind.__module__.startswith("flax."):
+        twins = {"GRUCell": "GRU", "SimpleCell": "Elman", "ConvLSTMCell": "ConvLSTM"}
+        features = getattr(value, "features", getattr(value, "hidden_features", 64))
+        twin = f"rnncells.{twins.get(kind.__name__, 'LSTM')}({features})"
+        got = f"Flax's {kind.__name__}; write a cell such as {twin}, or keep Flax's own RNN around Flax's"
+    raise TypeError(f"{name}: expected a rnncells cell, got {got}.")
 
 
 def not_a_class(name: str, value: Any) -> None:
@@ -137,15 +148,35 @@ def params(cell: Any, expected: Any, got: Any, size: int) -> None:
         )
 
 
-def alike(expectation: str, expected: Any, got: Any) -> None:
-    """Structure and shapes of what is expected; the dtypes may be narrower, never wider."""
+def alike(expectation: str, expected: Any, got: Any) -> Any:
+    """What came, if it has the structure and shapes of what is expected; plain tuples and lists serve for
+    NamedTuples. The dtypes may be narrower, never wider or of another kind."""
+    got = _named(expected, got)
     structures: list[Any] = [jax.tree.structure(expected), jax.tree.structure(got)]
     same = structures[0] == structures[1]
     for want, have in zip(jax.tree.leaves(expected), jax.tree.leaves(got), strict=False):
         same = same and want.shape == jnp.shape(have)
-        same = same and wider(want.dtype, jnp.result_type(have)) == want.dtype
+        same = same and _fits(jnp.result_type(have), want.dtype)
     if not same:
         raise ValueError(f"{expectation} {describe(expected)}, got {describe(got)}.")
+    return got
+
+
+def _named(expected: Any, got: Any) -> Any:
+    """Plain tuples and lists as the tuples that are expected in their place."""
+    plain = isinstance(expected, tuple) and type(got) in (tuple, list, type(expected))
+    if not plain or len(got) != len(expected):
+        return got
+    parts = map(_named, expected, got)
+    return type(expected)(*parts) if hasattr(expected, "_fields") else tuple(parts)
+
+
+def _fits(narrow: Any, wide: Any) -> bool:
+    if narrow == wide:
+        return True
+    kinds = (jnp.complexfloating, jnp.floating, jnp.integer, jnp.bool_)
+    alike = any(jnp.issubdtype(narrow, kind) and jnp.issubdtype(wide, kind) for kind in kinds)
+    return alike and wider(wide, narrow) == wide
 
 
 def sequence(xs: Any, input_ndim: int) -> tuple[int, tuple[int, ...]]:
@@ -178,7 +209,7 @@ def lengths(value: Any, batch_shape: tuple[int, ...], length: int) -> jax.Array:
         return jnp.clip(array.astype(wider(array.dtype, jnp.int32)), 0, length)  # 8 bits may not hold T
     if array.size and (array.min() < 0 or array.max() > length):
         raise ValueError(f"lengths: expected values from 0 to {length}, got {array.tolist()}.")
-    return jnp.asarray(array, wider(array.dtype, jnp.int32))
+    return jnp.asarray(array, jnp.int32)
 
 
 def flags(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:

@@ -32,15 +32,16 @@ def static(*, default: Any = dataclasses.MISSING, check: Check | None = None, kw
     return flax.struct.field(pytree_node=False, default=default, metadata={"check": check}, kw_only=kw_only)
 
 
-def choice(*known: str, kw_only: bool = False) -> Any:
-    """A static field that is one of these words, the first by default."""
+def choice(*known: str, default: str, kw_only: bool = False) -> Any:
+    """A static field that is one of these words."""
 
     def check(name: str, value: Any) -> None:
         if not isinstance(value, str) or value not in known:
             *others, last = map(repr, known)
             raise ValueError(f"{name}: expected {', '.join(others)} or {last}, got {value!r}.")
 
-    return static(default=known[0], check=check, kw_only=kw_only)
+    metadata = {"check": check, "words": known}
+    return flax.struct.field(pytree_node=False, default=known[0], metadata=metadata, kw_only=kw_only)
 
 
 def number(*, default: Any = dataclasses.MISSING, low: float | None = None, high: float | None = None) -> Any:
@@ -65,15 +66,14 @@ def data(*, default: Any = None) -> Any:
     return flax.struct.field(default=default, metadata={"data": True})
 
 
-def inner(*, optional: bool = False) -> Any:
-    """A field that holds another cell. Checked when it is used: a twin of the object that holds axes for
-    `jax.vmap`, with None or an int in place of the cell, is legal."""
+def inner(*, default: Any = dataclasses.MISSING) -> Any:
+    """A field that holds another cell; with `default=None`, or none. Checked when it is used: a twin of the
+    object that holds axes for `jax.vmap`, with None or an int in place of the cell, is legal."""
 
     def check(name: str, value: Any) -> None:
-        if not (optional and value is None):
+        if default is not None or value is not None:
             checks.cell(name, value)
 
-    default = None if optional else dataclasses.MISSING
     return flax.struct.field(default=default, metadata={"check": checks.not_a_class, "check_in_use": check})
 
 

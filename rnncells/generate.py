@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Params, shapes_of
+from rnncells.cell import Carry, Cell, Out, Params, shapes_of
 from rnncells.dtypes import cast_like
 from rnncells.unroll import checked
 
@@ -27,7 +27,7 @@ def generate(
     carry: Carry | None = None,
     *,
     key: chex.PRNGKey | None = None,
-) -> tuple[Carry, Any]:
+) -> tuple[Carry, Out]:
     """Runs a cell for `length` ticks, each input but the first made from the output before it.
 
     Sampling from logits, the cell's outputs times a kernel:

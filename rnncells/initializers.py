@@ -100,7 +100,7 @@ class Glorot(Pytree):
     """
 
     scale: Number | None = number(default=None)
-    distribution: str = choice("uniform", "normal")
+    distribution: str = choice("uniform", "normal", default="uniform")
 
     def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
         return _scaled(self, key, shape, dtype, 2.0 / (shape[0] + shape[-1]))
@@ -113,7 +113,7 @@ class He(Pytree):
     """
 
     scale: Number | None = number(default=None)
-    distribution: str = choice("normal", "uniform")
+    distribution: str = choice("normal", "uniform", default="normal")
 
     def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
         return _scaled(self, key, shape, dtype, 2.0 / shape[0])
@@ -198,9 +198,9 @@ def gate_kernel(
 def fuse(blocks: Sequence[jax.Array]) -> Any:
     """Blocks [..., H] as one array [..., G*H]; in the box of the first, where they come in boxes (as those of
     Flax's `with_partitioning` do)."""
-    box = blocks[0]
+    box: Any = blocks[0]
     if isinstance(box, AxisMetadata):
-        return box.replace_boxed(jnp.concatenate([block.unbox() for block in blocks], -1))
+        return box.replace_boxed(jnp.concatenate([jax.tree.leaves(block)[0] for block in blocks], -1))
     return jnp.concatenate(blocks, -1)
 
 

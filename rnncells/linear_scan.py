@@ -230,16 +230,16 @@ class RunningMaximum(Monoid):
 class ShiftElement(NamedTuple):
     """Lets one input in, or none."""
 
-    count: jax.Array
+    ticks: jax.Array
     """int32 [*B]: 1, or 0 where there is no tick."""
     x: jax.Array
     """[*B, I]"""
 
 
 class Window(NamedTuple):
-    """Lets `count` inputs in: the last ones of `window`."""
+    """Lets `ticks` inputs in: the last ones of `window`."""
 
-    count: jax.Array
+    ticks: jax.Array
     """int32 [*B], at most K."""
     window: jax.Array
     """[*B, K, I], the latest input last."""
@@ -258,20 +258,20 @@ class Shift(Monoid):
     def lift(self, element: ShiftElement) -> Window:
         x = element.x[..., None, :]
         padding = jnp.zeros((*x.shape[:-2], self.size - 1, x.shape[-1]), x.dtype)
-        return Window(element.count, jnp.concatenate([padding, x], -2))
+        return Window(element.ticks, jnp.concatenate([padding, x], -2))
 
     def combine(self, earlier: Window, later: Window) -> Window:
-        count = jnp.minimum(earlier.count + later.count, self.size).astype(earlier.count.dtype)
+        count = jnp.minimum(earlier.ticks + later.ticks, self.size).astype(earlier.ticks.dtype)
         return Window(count, self._move(earlier.window, later))
 
     def apply(self, element: Any, state: jax.Array) -> jax.Array:
         if isinstance(element, Window):
             return self._move(state, element)
         moved = jnp.concatenate([state[..., 1:, :], element.x[..., None, :]], -2)
-        return jnp.where(element.count[..., None, None] > 0, moved, state)
+        return jnp.where(element.ticks[..., None, None] > 0, moved, state)
 
     def _move(self, window: jax.Array, by: Window) -> jax.Array:
-        place = jnp.arange(self.size, dtype=by.count.dtype)
-        source = place.reshape((1,) * by.count.ndim + (-1,)) + by.count[..., None]
+        place = jnp.arange(self.size, dtype=by.ticks.dtype)
+        source = place.reshape((1,) * by.ticks.ndim + (-1,)) + by.ticks[..., None]
         old = jnp.take_along_axis(window, jnp.minimum(source, self.size - 1)[..., None], -2)
         return jnp.where((source < self.size)[..., None], old, by.window)

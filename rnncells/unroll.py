@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Params, Run, Ticks, Timed, plain, shapes_of
+from rnncells.cell import Carry, Cell, Out, Params, Run, Ticks, Timed, plain, shapes_of
 from rnncells.dtypes import cast_like, promote
 from rnncells.engine.loops import not_linear, scan
 from rnncells.fields import check_numbers
 from rnncells.parts.arithmetic import select
+from rnncells.sequences import existing
 
 
 def unroll(
@@ -33,7 +36,7 @@ def unroll(
     remat_every: int | None = None,
     truncate_every: int | None = None,
     return_carries: bool = False,
-) -> tuple[Carry, Any]:
+) -> tuple[Carry, Out]:
     """Runs a cell over a sequence: xs [T, *B, I] -> (carry, ys [T, *B, O]).
 
     Without options this is `jax.lax.scan(functools.partial(cell, params), carry, xs)` with
@@ -115,8 +118,7 @@ def checked(
     params, xs = promote(params, xs)
     if carry is not None:
         expected = cell.carry_shape(params, batch_shape, _tick_of(xs))
-        checks.alike("carry: expected", expected, carry)
-        carry = cast_like(carry, expected)
+        carry = cast_like(checks.alike("carry: expected", expected, carry), expected)
     return params, xs, carry, (length, *batch_shape)
 
 
@@ -157,13 +159,16 @@ def _unroll(
     resets: jax.Array | None,
     key: chex.PRNGKey | None,
     options: Run,
-) -> tuple[Carry, Any]:
+) -> tuple[Carry, Out]:
     """`unroll` after its checks. Jitted, so that a call outside jit compiles once, not every time."""
     shape = jax.tree.leaves(xs)[0].shape
     length, batch_shape = shape[0], shape[1 : len(shape) - cell.input_ndim]
     like = _tick_of(xs)
-    initial = cell.initial_carry(params, batch_shape, like=like)
-    alive = _alive(length, lengths, mask)
+    batch = _batch_sharding(xs, len(batch_shape))
+    initial = batch(cell.initial_carry(params, batch_shape, like=like))
+    carry, lengths = batch(carry), batch(lengths)
+    mask, resets = batch(mask, 1), batch(resets, 1)
+    alive = existing(length, lengths, mask)
     if resets is not None and alive is not None:
         resets = resets & alive
     if alive is not None:  # before anything reads the input: a derivative must not see it either
@@ -180,8 +185,19 @@ def _unroll(
     return last, (ys, carries) if options.return_carries else ys
 
 
-def _alive(length: int, lengths: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
-    if lengths is None:
-        return mask
-    within = jnp.arange(length, dtype=lengths.dtype).reshape(-1, *[1] * lengths.ndim) < lengths[None]
-    return within if mask is None else within & mask
+def _batch_sharding(xs: Any, batch_ndim: int) -> Callable[..., Any]:
+    """A function that divides arrays [*B, ...] as the batch of xs [T, *B, ...] is, on meshes whose axes are
+    explicit; `before` counts axes in front of the batch."""
+    sharding = jax.typeof(jax.tree.leaves(xs)[0]).sharding
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return lambda tree, before=0: tree
+    spec = tuple(sharding.spec)[1 : 1 + batch_ndim]
+
+    def divided(tree: Any, before: int = 0) -> Any:
+        def one(leaf: jax.Array) -> jax.Array:
+            axes = (*[None] * before, *spec, *[None] * (leaf.ndim - before - batch_ndim))
+            return jax.sharding.reshard(leaf, PartitionSpec(*axes))
+
+        return jax.tree.map(one, tree)
+
+    return divided

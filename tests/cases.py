@@ -1,5 +1,4 @@
-"""What tests share. The cells that the laws run over: the registry, each cell with each of its flags flipped,
-every wrapper around a cell of every family, and stacks; and the scores of attention."""
+"""What tests share: the cells that laws run over, random numbers for them, and what it is to be equal."""
 
 import dataclasses
 import itertools
@@ -12,19 +11,11 @@ import pytest
 
 from rnncells import (
     CELLS,
-    GRU,
-    LSTM,
-    WRAPPERS,
     AdditiveAttention,
     Cell,
-    LearnedCarry,
-    MinGRU,
-    MinLSTM,
     MultiplicativeAttention,
-    Residual,
-    Stack,
-    VariationalDropout,
-    Zoneout,
+    Timed,
+    unroll,
 )
 
 INPUT, FEATURES = 3, 4
@@ -32,7 +23,7 @@ T, B, H = 6, 3, 5
 """Ticks, sequences, and the width of inputs and states in the tests of single wrappers."""
 exact = pytest.mark.usefixtures("x64")
 CORE = ("Elman", "LSTM", "GRU", "MinGRU")
-"""Cells that meet every law every day; the others, and their flags, in `make laws`."""
+"""Cells that meet every law every day; the others in `make laws`."""
 
 
 def over(cells, daily=CORE):
@@ -46,59 +37,156 @@ def over(cells, daily=CORE):
 
 
 def _variants(cell: Cell) -> dict[str, Cell]:
-    flags = [f.name for f in dataclasses.fields(cell) if isinstance(getattr(cell, f.name), bool)]
-    flipped = {f"{name}={not getattr(cell, name)}": {name: not getattr(cell, name)} for name in flags}
-    return {"": cell} | {
-        f"-{label}": dataclasses.replace(cell, **change) for label, change in flipped.items()
-    }
+    """The cell with one flag flipped, or one choice made otherwise."""
+    changes = {}
+    for field in dataclasses.fields(cell):
+        now = getattr(cell, field.name)
+        words = (True, False) if isinstance(now, bool) else field.metadata.get("words", ())
+        changes |= {f"{field.name}={word}": {field.name: word} for word in words if word != now}
+    return {label: dataclasses.replace(cell, **change) for label, change in changes.items()}
 
 
-CASES: dict[str, Cell] = {
-    name + label: variant
-    for name, kind in CELLS.items()
-    for label, variant in _variants(kind(FEATURES)).items()
+REGISTERED: dict[str, Cell] = {name: kind(FEATURES) for name, kind in CELLS.items()}
+VARIANTS: dict[str, Cell] = {
+    f"{name}-{label}": variant
+    for name, cell in REGISTERED.items()
+    for label, variant in _variants(cell).items()
 }
-LINEAR = {name: cell for name, cell in CASES.items() if cell.linear}
-NUMERIC = {name: cell for name, cell in CASES.items() if jax.tree.leaves(cell)}
-
-
-def random_params(cell: Cell, seed: int = 0, input_size: int = INPUT, dtype=None):
-    """Parameters in which nothing is zero, so that every one of them matters."""
-    key = jax.random.key(seed)
-    params = cell.init(key, input_size, *([] if dtype is None else [dtype]))
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    noisy = [
-        leaf + 0.5 * jax.random.normal(k, leaf.shape, leaf.dtype)
-        for leaf, k in zip(leaves, keys, strict=True)
-    ]
-    return jax.tree.unflatten(structure, noisy)
+CASES = REGISTERED | VARIANTS
 
 
 def random_like(tree, seed: int = 1):
-    """Random normal leaves in the shapes and dtypes of the tree, for carries among others."""
+    """Standard normal numbers in the shapes and dtypes of the tree; counters from 0 to 4; keys are keys."""
     leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return jax.tree.unflatten(
-        structure,
-        [jax.random.normal(k, leaf.shape, leaf.dtype) for leaf, k in zip(leaves, keys, strict=True)],
+    return structure.unflatten(
+        [_draw(np.random.default_rng((seed, i)), leaf) for i, leaf in enumerate(leaves)]
     )
+
+
+def _draw(rng, leaf):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.split(jax.random.key(rng.integers(2**31)), leaf.shape)
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jnp.asarray(rng.integers(0, 5, leaf.shape), leaf.dtype)
+    numbers = rng.standard_normal(leaf.shape)
+    if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+        numbers = numbers + 1j * rng.standard_normal(leaf.shape)
+    return jnp.asarray(numbers.astype(leaf.dtype))
+
+
+def random_params(cell: Cell, seed: int = 0, input_size: int = INPUT, dtype=jnp.float32):
+    """Parameters in which nothing is zero, so that every one of them matters."""
+    start = cell.init(jax.random.key(seed), input_size, dtype)
+    return jax.tree.map(
+        lambda leaf, more: leaf + (0.5 * more).astype(leaf.dtype), start, random_like(start, seed)
+    )
+
+
+def inputs(cell: Cell, length: int = T, batch=(B,), size: int = INPUT, dtype=jnp.float64, seed: int = 2):
+    """Random xs, with random times between them for cells that take those."""
+    x, elapsed = random_like([jax.ShapeDtypeStruct((length, *batch, n), dtype) for n in (size, 1)], seed)
+    return Timed(x, jnp.abs(elapsed)) if cell.timed else x
+
+
+run = jax.jit(
+    unroll, static_argnames=("reverse", "parallel", "remat_every", "truncate_every", "return_carries")
+)
+"""`unroll`, with every option but these traced."""
+
+
+def random_carry(cell: Cell, params, xs):
+    """A state that can come about: what three ticks leave, those of xs read backwards."""
+    before = jax.tree.map(lambda leaf: leaf[2::-1], to_numpy(xs))
+    start = cell.initial_carry(params, jax.tree.leaves(xs)[0].shape[1 : -cell.input_ndim], like=tick_of(xs))
+    return run(cell, params, before, start)[0]
+
+
+def tick_of(xs):
+    """The input of one tick, as shapes and dtypes."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
 
 
 def setup(cell: Cell, size: int = H, batch: int = B, length: int = T):
     """Parameters and xs, in double precision."""
-    params = random_params(cell, input_size=size, dtype=jnp.float64)
-    return params, jax.random.normal(jax.random.key(2), (length, batch, size), jnp.float64)
+    return random_params(cell, input_size=size, dtype=jnp.float64), inputs(cell, length, (batch,), size)
+
+
+def drawn(cell: Cell, length: int = T, batch=(B,), size: int = INPUT, dtype=jnp.float64):
+    """Parameters, a state and xs."""
+    params, xs = random_params(cell, input_size=size, dtype=dtype), inputs(cell, length, batch, size, dtype)
+    return params, random_carry(cell, params, xs), xs
+
+
+
+def at(tree, *index):
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def stacked(trees, axis=0):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *trees)
 
 
 def to_numpy(tree):
     return jax.tree.map(np.asarray, tree)
 
 
+def floating(tree):
+    """The leaves that have a derivative."""
+    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+
+
+def with_floating(tree, leaves):
+    """The tree with these in the place of its floating leaves."""
+    rest = iter(leaves)
+    own, structure = jax.tree.flatten(tree)
+    return structure.unflatten([next(rest) if jnp.issubdtype(a.dtype, jnp.inexact) else a for a in own])
+
+
+def pairing(weights, leaves):
+    """The sum of all products, or of their real parts."""
+    wide = jnp.result_type(float)
+    return sum((a * b).real.sum().astype(wide) for a, b in zip(weights, leaves, strict=True))
+
+
+def score(tree):
+    """A number that every floating part of the tree matters to, linear in all of them."""
+    leaves = floating(tree)
+    return pairing(random_like(leaves, 5), leaves)
+
+
+def scored(f, args):
+    """f(*args), and the slopes of its score by the floating leaves of args."""
+
+    def value(leaves):
+        out = f(*with_floating(args, leaves))
+        return score(out), out
+
+    (_, out), slopes = jax.value_and_grad(value, has_aux=True)(floating(args))
+    return out, slopes
+
+
+def pushed(f, args, directions):
+    """The derivative of f's floating leaves, where those of args move in these directions."""
+    return jax.jvp(
+        lambda leaves: floating(f(*with_floating(args, leaves))), (floating(args),), (directions,)
+    )[1]
+
+
 def close(a, b, atol=1e-11):
-    """Equal up to rounding, and finite: NaN equals NaN elsewhere."""
+    """Equal up to rounding, and finite: NaN equals NaN elsewhere. Keys and counters are the same."""
+    a, b = without_keys(a), without_keys(b)
     chex.assert_tree_all_finite((a, b))
     chex.assert_trees_all_close(a, b, atol=atol, rtol=atol)
+
+
+def without_keys(tree):
+    """Keys as the numbers in them."""
+
+    def data(leaf):
+        typed = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(leaf) if typed else leaf
+
+    return jax.tree.map(data, tree)
 
 
 def assert_own_draws(params):
@@ -118,46 +206,6 @@ def agreement(a, b):
     """The share of entries that are equal."""
     return np.mean(np.asarray(a) == np.asarray(b))
 
-
-def _wrapped() -> tuple[dict[str, Cell], list[tuple[type[Cell], Cell]]]:
-    """Every wrapper around the first cell of every family, as wide as its input; and what was refused."""
-    families = {kind.__module__: kind for kind in reversed(CELLS.values())}
-    settings = {"rate": 0.3, "stddev": 0.2, "rank": 2, "size": 2}
-    made, refused = {}, []
-    for name, wrapper in WRAPPERS.items():
-        fields = [f.name for f in dataclasses.fields(wrapper)]
-        own = {field: settings[field] for field in fields if field in settings}
-        variants = [own]
-        variants += [{"input_rate": 0.3}] if "input_rate" in fields else []
-        variants += [own | {"recurrent": False}] if "recurrent" in fields else []
-        taken = set()
-        firsts = list(reversed(families.values()))
-        for kind in dict.fromkeys((*firsts, *CELLS.values())):
-            if kind not in firsts and len(taken) >= 6:
-                break  # only where families refuse are there more cells of the others
-            cell = kind(INPUT)
-            for variant in variants:
-                candidate = wrapper(cell, **variant)
-                try:
-                    candidate.init(jax.random.key(0), INPUT)
-                except ValueError:
-                    refused.append((wrapper, cell))
-                    continue
-                extra = ",".join(f"{k}={v}" for k, v in variant.items() if variant is not own)
-                taken.add(kind)
-                made[f"{name}({kind.__name__}{',' * bool(extra)}{extra})"] = candidate
-    return made, refused
-
-
-WRAPPED, REFUSED = _wrapped()
-first, second, third = (kind(INPUT) for kind in (LSTM, MinGRU, GRU))
-STACKS: dict[str, Cell] = {
-    "Stack": Stack([first, Zoneout(third, rate=0.3)]),
-    "Stack,skip": Stack([first, second], skip=True),
-    "Stack,linear": Stack([second, Residual(MinLSTM(INPUT, log_space=True))]),
-    "Residual(Stack)": Residual(Stack([second, LearnedCarry(third)])),
-    "VariationalDropout(Stack)": VariationalDropout(Stack([second, first]), input_rate=0.3),
-}
 
 S, M = 5, 4
 """Positions and width of a memory."""
@@ -182,33 +230,3 @@ def combinations(names, *daily):
 def randomised(tree, seed: int = 0):
     """As `random_like`, of a size at which scores differ and do not saturate."""
     return jax.tree.map(lambda leaf: 0.7 * leaf, random_like(tree, seed))
-
-
-def numpy_attend(attention, params, query, memory, length=S):
-    """One query [Q] and one memory [S, M], from the equations."""
-    params, query, memory = to_numpy((params, query, memory))
-    scores = np.zeros(length)
-    for s, m in enumerate(memory[:length]):
-        if isinstance(attention, AdditiveAttention):
-            z = query @ params["query_kernel"] + m @ params["memory_kernel"] + params["bias"]
-            scores[s] = params["score_kernel"] @ np.tanh(z)
-        elif attention.score == "dot":
-            scores[s] = query @ m
-        elif attention.score == "general":
-            scores[s] = query @ params["kernel"] @ m
-        else:
-            kernel = np.concatenate([params["query_kernel"], params["memory_kernel"]])
-            scores[s] = params["score_kernel"] @ np.tanh(np.concatenate([query, m]) @ kernel)
-    weights = np.zeros(len(memory))
-    weights[:length] = np.exp(scores) / np.exp(scores).sum()
-    context = np.zeros(memory.shape[-1])
-    for a, m in zip(weights[:length], memory[:length], strict=True):
-        context += a * m
-    return context, weights
-
-
-def numpy_attend_all(attention, params, queries, memory, lengths=None):
-    """queries [B, Q], memory [S, B, M]."""
-    lengths = [S] * B if lengths is None else lengths
-    rows = [numpy_attend(attention, params, queries[b], memory[:, b], lengths[b]) for b in range(B)]
-    return np.stack([context for context, _ in rows]), np.stack([weights for _, weights in rows], 1)

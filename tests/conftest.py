@@ -1,7 +1,5 @@
 """For the whole suite: no silent promotion of dtypes or ranks; warnings are errors; two devices."""
 
-import itertools
-
 import jax
 import numpy as np
 import pytest
@@ -11,16 +9,31 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)
 
 
-_tests_done = itertools.count(1)
+_since = {"cell": None, "tests": 0}
+
+
+def pytest_collection_modifyitems(items):
+    """The laws of one cell come together, whatever file they are in: they share its programs."""
+    names = list(dict.fromkeys(_cell(item) for item in items))
+    items.sort(key=lambda item: names.index(_cell(item)) if _cell(item) else -1)
+
+
+def _cell(item):
+    """The name of the cell, if the test is a law over cells."""
+    is_law = item.path.name.startswith("test_laws") and hasattr(item, "callspec")
+    return type(item.callspec.params["cell"]).__name__ if is_law else None
 
 
 @pytest.fixture(autouse=True)
-def few_programs():
+def few_programs(request):
     """Every compiled program holds memory maps, of which a process may have only so many: with thousands of
-    programs alive, compiling the next one ends the process."""
-    yield
-    if next(_tests_done) % 40 == 0:
+    programs alive, compiling the next one ends the process. Laws of one cell keep theirs."""
+    cell = _cell(request.node)
+    _since["tests"] += 1
+    if _since["tests"] > 40 and (cell is None or cell != _since["cell"]):
         jax.clear_caches()
+        _since["tests"] = 1
+    _since["cell"] = cell
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from experiments import config, run
-from experiments.checkpoint import Checkpoints
-from experiments.config import Optimizer, Training
-from experiments.population import Population, Run
+from experiments.harness import options, run, session
+from experiments.harness.checkpoint import Checkpoints
+from experiments.harness.hyperparameters import Optimizer
+from experiments.harness.options import Training
+from experiments.harness.population import Population, Run
 from rnncells.tasks import Batch, Task
 
 TIMES = ("seconds", "updates_per_second")
@@ -51,7 +52,7 @@ class Echo:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(config.Config):
+class Config(options.Config):
     cells: tuple[str, ...] = ("Elman",)
     features: int = 4
     given: Task = dataclasses.field(default_factory=Echo)
@@ -97,7 +98,7 @@ def share_programs(monkeypatch) -> None:
             POPULATIONS[key] = Population(config, *given)
         return POPULATIONS[key]
 
-    monkeypatch.setattr(run, "Population", population)
+    monkeypatch.setattr(session, "Population", population)
 
 
 def trained(config: Config, **options):
@@ -110,7 +111,7 @@ def trained(config: Config, **options):
 
 def outcome(config):
     lines = [{key: line[key] for key in line if key not in TIMES} for line in read(config.out)]
-    like = run.Population(config, "Elman", [Run({}, 0), Run({}, 1)]).like()
+    like = session.Population(config, "Elman", [Run({}, 0), Run({}, 1)]).like()
     update, state, *_ = Checkpoints(config.out / "checkpoints/Elman-0").restore(like)
     leaves = jax.tree.leaves(state)
     is_key = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tyro
 
-from experiments import benchmark, loops, peers, report
+from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import layers, loops, peers, report, timing
+from experiments.benchmark.options import TOLERANCE, Config
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +27,7 @@ def run(tmp_path, monkeypatch, capsys):
     def run(**options):
         small = dict.fromkeys(("shapes", "sweep_shapes", "train_shapes"), ("4,6,2,8",))
         options = {**small, "sweep_seeds": 1, "updates": 3, "rounds": 2, "out": tmp_path / "out", **options}
-        benchmark.main(benchmark.Config(**options))
+        benchmark.main(Config(**options))
         files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
         return files, capsys.readouterr().out
 
@@ -189,7 +191,7 @@ def test_a_wrong_loop_is_not_timed(run, monkeypatch):
     rows = lines_of(files)
     (row,) = report.find(rows, name="flax script")
     assert not row["agrees"]
-    assert row["max_difference"] > benchmark.TOLERANCE
+    assert row["max_difference"] > TOLERANCE
     assert {row["name"] for row in rows} == {"ours", "flax script", "flax in our loop"}
     assert "flax script (wrong)" in files["table.md"].decode()
     assert "flax script is wrong by" in " ".join(shown.split())
@@ -223,16 +225,16 @@ def test_adding_in_numpy():
 
 
 def test_sections_are_positional():
-    assert tyro.cli(benchmark.Config, args=[]).sections == tuple(benchmark.SECTIONS)
-    config = tyro.cli(benchmark.Config, args=["sweep", "train", "--rounds", "3"])
+    assert tyro.cli(Config, args=[]).sections == tuple(benchmark.SECTIONS)
+    config = tyro.cli(Config, args=["sweep", "train", "--rounds", "3"])
     assert (config.sections, config.rounds) == (("sweep", "train"), 3)
 
 
 def test_data_parallel_is_the_whole_batch():
-    layer = peers.ours(*benchmark.problem("GRU", benchmark.Shape(4, 6, 2, 8)))
+    layer = peers.ours(*layers.problem("GRU", timing.Shape(4, 6, 2, 8)))
     whole = layer.loss_and_gradient(layer.params, layer.xs)
-    xs = benchmark.shard_batch(layer.xs, 1)
-    parts = benchmark.data_parallel(layer.loss_and_gradient, layer.params, xs)
+    xs = layers.shard_batch(layer.xs, 1)
+    parts = layers.data_parallel(layer.loss_and_gradient, layer.params, xs)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
         whole,
@@ -248,19 +250,19 @@ def test_a_peer_that_is_not_installed():
 @pytest.mark.parametrize("shape", ["4,6,2", "4,6,2,0", "4,6,2,x"])
 def test_bad_shape(shape):
     with pytest.raises(ValueError, match="expected four positive numbers"):
-        benchmark.Config(shapes=(shape,))
+        Config(shapes=(shape,))
 
 
 @pytest.mark.parametrize("name", ["sweep_shapes", "train_shapes"])
 def test_training_has_the_inputs_of_its_task(name):
     with pytest.raises(ValueError, match="expected 2 inputs, as the adding problem has, got '4,6,3,8'"):
-        benchmark.Config(**{name: ("4,6,3,8",)})
+        Config(**{name: ("4,6,3,8",)})
 
 
 @pytest.mark.parametrize("name", ["rounds", "sweep_seeds", "updates"])
 def test_counts_are_positive(name):
     with pytest.raises(ValueError, match=f"{name}: expected at least 1, got 0"):
-        benchmark.Config(**{name: 0})
+        Config(**{name: 0})
 
 
 @pytest.mark.parity
@@ -269,7 +271,7 @@ def test_counts_are_positive(name):
     ("name", "table"), [("LSTM", "RECURRENT"), ("GRU", "RECURRENT"), ("MinGRU", "LINEAR")]
 )
 def test_every_peer_computes_what_ours_does(name, table):
-    cell, *given = benchmark.problem(name, benchmark.Shape(4, 6, 3, 5))
+    cell, *given = layers.problem(name, timing.Shape(4, 6, 3, 5))
     for peer, build in getattr(peers, table).items():
         layer = build(cell, *given)
         ys = peers.ours(layer.cell, *given).numpy()

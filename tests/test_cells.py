@@ -22,7 +22,7 @@ from rnncells import (
 )
 from rnncells.cells.gated.lstm import LSTMCarry
 from tests.cases import FEATURES, INPUT, random_like, random_params
-from tests.reference import s
+from tests.references.common import s
 
 pytestmark = pytest.mark.usefixtures("x64")
 T, B = 6, 3

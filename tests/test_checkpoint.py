@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.checkpoint import CheckpointError, Checkpoints
+from experiments.harness.checkpoint import CheckpointError, Checkpoints
 from tests.echo import assert_identical
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import time
 import jax
 import numpy as np
 
-from experiments.checkpoint import Checkpoints
+from experiments.harness.checkpoint import Checkpoints
 from tests.echo import assert_identical
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def finish(process):
 FULL = """
 import pathlib, resource, signal, sys, threading
 import jax, numpy as np
-from experiments.checkpoint import CheckpointError, Checkpoints
+from experiments.harness.checkpoint import CheckpointError, Checkpoints
 folder = pathlib.Path(sys.argv[1])
 checkpoints = Checkpoints(folder)
 state = lambda update: {"w": np.full(200_000, update, np.float32), "key": jax.random.key(update)}
@@ -67,7 +67,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
 FORBIDDEN = """
 import os, pathlib, sys
 import numpy as np
-from experiments.checkpoint import CheckpointError, Checkpoints
+from experiments.harness.checkpoint import CheckpointError, Checkpoints
 folder = pathlib.Path(sys.argv[1])
 Checkpoints(folder / "run").save(1, np.ones(3), {}, 1.0)
 (folder / "run").chmod(0o555)
@@ -101,7 +101,7 @@ def test_a_missing_permission_is_one_sentence():
 FOREVER = """
 import itertools, pathlib, sys
 import jax, numpy as np
-from experiments.checkpoint import Checkpoints
+from experiments.harness.checkpoint import Checkpoints
 checkpoints = Checkpoints(pathlib.Path(sys.argv[1]), keep=2)
 for update in itertools.count(int(sys.argv[2]) + 1):
     state = {"w": np.full(50_000, update, np.float32), "key": jax.random.key(update)}
@@ -141,7 +141,7 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"localhost:{sys.argv[3]}", num_processes=2, process_id=number)
 import numpy as np
 from jax.experimental.multihost_utils import sync_global_devices
-from experiments.checkpoint import Checkpoints
+from experiments.harness.checkpoint import Checkpoints
 checkpoints = Checkpoints(pathlib.Path(sys.argv[1]))
 state = {"w": np.arange(5.0), "key": jax.random.key(1)}
 if number == 0:

@@ -17,8 +17,8 @@ from rnncells import GRU, LSTM, LSTMCarry, PeepholeLSTM, unroll
 from rnncells.cells.convolutional.conv import ConvGRU, ConvLSTM, _by_convolution, _by_product
 from rnncells.convert.arrays import regate
 from tests.cases import over
-from tests.reference import s
-from tests.test_parity import assert_same, lenient
+from tests.references.common import s
+from tests.test_convert import assert_same, lenient
 
 pytestmark = pytest.mark.usefixtures("x64")
 T, B, I = 3, 2, 3  # noqa: E741

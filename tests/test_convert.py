@@ -12,8 +12,7 @@ import pytest
 from flax import linen, nnx
 
 import rnncells
-from rnncells import GRU, LSTM, MGU, Elman, convert
-from rnncells.wrappers import Bidirectional, Projection, Stack
+from rnncells import GRU, LSTM, Bidirectional, Elman, Projection, Stack, convert
 from tests.cases import random_like, random_params
 
 T, B, I, H, P = 7, 4, 3, 5, 2  # noqa: E741
@@ -182,18 +181,25 @@ def test_nnx(rng, xs, name, lengths):
     check_flax(layer, nnx_layer(name, weights), xs, cell, params, lengths)
 
 
-def test_nnx_activations(xs):
-    options = {"gate_fn": jax.nn.hard_sigmoid, "activation_fn": jax.nn.relu}
-    layer = nnx_layer("LSTMCell", **options)
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("LSTMCell", LSTM(H, 1.0, "hard_sigmoid", "relu", "relu")),
+        ("GRUCell", GRU(H, gate_activation="hard_sigmoid", candidate_activation="relu")),
+    ],
+)
+def test_nnx_activations(xs, name, expected):
+    layer = nnx_layer(name, gate_fn=jax.nn.hard_sigmoid, activation_fn=jax.nn.relu)
     cell, params = convert.from_nnx(layer.cell)
-    assert cell == LSTM(
-        H, gate_activation=jax.nn.hard_sigmoid, candidate_activation="relu", output_activation="relu"
-    )
+    assert cell == expected
     check_flax(layer, layer, xs, cell, params, None)
-    with pytest.raises(ValueError, match="module: expected a GRUCell with gate_fn sigmoid"):
-        convert.from_nnx(nnx_layer("GRUCell", **options).cell)
+
+
+def test_nnx_refuses_modules():
     with pytest.raises(ValueError, match="module: expected a SimpleCell with residual=False"):
         convert.from_nnx(nnx_layer("SimpleCell", residual=True).cell)
+    with pytest.raises(TypeError, match=r"module: expected one of Flax's LSTMCell, .* got RNN"):
+        convert.from_nnx(nnx_layer("GRUCell"))
 
 
 # Haiku
@@ -216,66 +222,6 @@ def test_haiku_and_back(case):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6), again, params)
     gradient = jax.grad(lambda theirs: convert.from_haiku(theirs)[1]["bias"].sum())(theirs)
     assert abs(sum(leaf.sum() for leaf in jax.tree.leaves(gradient))) > 0
-
-
-# All of them
-
-
-RELU, BEFORE = LSTM(H, candidate_activation="relu"), GRU(H, reset_after=False)
-LSTM_PARAMS, GRU_PARAMS, BEFORE_PARAMS = map(numpy_params, (LSTM(H), GRU(H), BEFORE))
-STATE, LINEN = convert.to_torch(LSTM(H), LSTM_PARAMS), convert.to_linen(GRU(H), GRU_PARAMS)
-MIXED, SKIP = Stack([LSTM(H), GRU(H)]), Stack([GRU(H), GRU(H)], skip=True)
-SUM = Bidirectional(GRU(H), merge="sum")
-WITHOUT = {name: leaf for name, leaf in STATE.items() if name != "bias_hh_l0"}
-WIDE = {**STATE, "weight_ih_l0": np.ones((3, 3))}
-ONE = np.ones((H, H))
-TWO = {"weight_ih_l0": np.ones((10, 3)), "weight_hh_l0": np.ones((10, 5))}
-MGU_TREE = {name: {"kernel": ONE} for name in ("if", "in", "hf", "hn")}
-BAD = {
-    "missing": (convert.from_torch, [WITHOUT], "state_dict: missing bias_hh_l0"),
-    "left over": (convert.from_torch, [{**STATE, "x": ONE}], "state_dict: unexpected x"),
-    "shape": (convert.from_torch, [WIDE], r"weight_ih_l0: expected shape \[20, 3\], got float64\[3,3\]"),
-    "integers": (convert.from_torch, [{**STATE, "bias_hh_l0": [1, 2]}], "bias_hh_l0: expected floating"),
-    "no mapping": (convert.from_torch, [[ONE]], "state_dict: expected a mapping .* or the path"),
-    "pickle": (convert.from_torch, ["model.pt"], "state_dict: expected a .safetensors file, got model.pt"),
-    "ratio": (convert.from_torch, [TWO], r"weight_hh_l0: expected 4 \(LSTM\), 3 .* for 5 units"),
-    "torch activation": (convert.to_torch, [RELU, LSTM_PARAMS], "candidate_activation='tanh' only"),
-    "torch reset": (convert.to_torch, [BEFORE, BEFORE_PARAMS], "reset_after=True only"),
-    "torch other": (convert.to_torch, [MGU(H), numpy_params(MGU(H))], "PyTorch .* LSTM, GRU, Elman, got"),
-    "other params": (convert.to_torch, [BEFORE, LSTM_PARAMS], "params: for xs with 3 features"),
-    "torch skip": (convert.to_torch, [SKIP, numpy_params(SKIP)], "Stacks with skip=False only"),
-    "torch merge": (convert.to_torch, [SUM, numpy_params(SUM)], "Bidirectionals with merge='concat' only"),
-    "torch mixed": (convert.to_torch, [MIXED, numpy_params(MIXED)], "cell: a PyTorch module has one kind"),
-    "no params": (convert.to_torch, [LSTM(H), {}], "params: expected the tree of cell.init, got {}"),
-    "keras count": (convert.from_keras, [[ONE]], "layer: expected the arrays kernel, .* got 1"),
-    "keras ratio": (convert.from_keras, [[ONE, ONE[:2]]], "recurrent_kernel: expected 4 .* as many columns"),
-    "keras GRU": (convert.from_keras, [[np.ones((3, 15)), np.ones((5, 15))]], "expected the bias of a GRU"),
-    "keras layer": (convert.from_keras, [SUM], "layer: expected a Keras LSTM"),
-    "keras stack": (convert.to_keras, [MIXED, numpy_params(MIXED)], "cell: Keras has counterparts of LSTM"),
-    "keras activations": (convert.to_keras, [RELU, LSTM_PARAMS], "cell: Keras has one activation"),
-    "linen missing": (convert.from_linen, [{**LINEN, "hn": {}}], "variables: missing hn/kernel, hn/bias"),
-    "linen MGU": (convert.from_linen, [MGU_TREE], "variables: .* got an MGUCell"),
-    "linen reset": (convert.to_linen, [BEFORE, BEFORE_PARAMS], "GRUs with reset_after=True only"),
-    "nnx bias": (convert.to_nnx, [GRU(H), GRU_PARAMS], r"params\['recurrent_bias'\]: expected zeros"),
-    "haiku two": (convert.from_haiku, [{"a": {}, "b": {}}], "name: expected the core's, .* a, b"),
-    "haiku rows": (convert.from_haiku, [{"a/linear": {"w": ONE, "b": ONE}}], "linear/w: expected .I . H, 4H"),
-    "haiku reset": (convert.to_haiku, [GRU(H), GRU_PARAMS], "Haiku has GRUs with reset_after=False only"),
-}
-
-
-@pytest.mark.parametrize(("call", "arguments", "words"), BAD.values(), ids=BAD.keys())
-def test_refuses(call, arguments, words):
-    with pytest.raises((TypeError, ValueError), match=words):
-        call(*arguments)
-
-
-def test_refuses_options():
-    with pytest.raises(ValueError, match=r"bias_ih_l0: expected zeros, because the module has no bias"):
-        convert.to_torch(LSTM(H), LSTM_PARAMS, bias=False)
-    with pytest.raises(ValueError, match="nonlinearity: expected 'tanh', as these are the weights of a LSTM"):
-        convert.from_torch(STATE, nonlinearity="relu")
-    with pytest.raises(ValueError, match=r"prefix: .* got 'rnn\.'; the names are .*weight_ih_l0"):
-        convert.from_torch(STATE, prefix="rnn.")
 
 
 def test_imports_nothing():

@@ -14,7 +14,7 @@ from jax.test_util import check_grads
 import rnncells
 from rnncells import CELLS, GRU, LSTM, AttentionCarry, AttentionDecoder, MultiplicativeAttention, unroll
 from rnncells.initializers import Normal, Zeros
-from tests import reference
+from tests import references
 from tests.cases import (
     ATTENTIONS,
     FEATURES,
@@ -33,6 +33,7 @@ from tests.cases import (
     random_params,
     to_numpy,
 )
+from tests.references.loops import loops
 from tests.test_unroll import Learned, Noisy, Pairs
 
 I, H = INPUT, FEATURES  # noqa: E741
@@ -51,8 +52,8 @@ def decoder_setup(decoder, lengths=None, dtype=jnp.float64, memory_size=M):
 
 
 def numpy_decode(decoder, params, xs, carry):
-    """The decoder as loops; the ticks of its cell come from tests/reference.py."""
-    step = reference.REFERENCES[type(decoder.cell).__name__]
+    """The decoder as loops; the ticks of its cell come from tests/references."""
+    step = references.REFERENCES[type(decoder.cell).__name__]
     params, xs, carry = to_numpy((params, xs, carry))
     state, feedback, weights = carry
     ys, looked = [], []
@@ -147,7 +148,7 @@ def test_options_equal_loops_over_single_sequences(order, name):
             one = decoder.attend(memory[:, b], LENGTHS[b])
             own = {name: v if name == "truncate_every" else v[..., b : b + 1] for name, v in options.items()}
             state = jax.tree.map(lambda leaf, b=b: leaf[b : b + 1], carry)
-            each.append(reference.loops(one, params, xs[:, b : b + 1], state, reverse=reverse, **own))
+            each.append(loops(one, params, xs[:, b : b + 1], state, reverse=reverse, **own))
         last = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[last for last, _ in each])
         return last, jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), *[out for _, out in each])
 

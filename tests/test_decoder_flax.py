@@ -77,7 +77,7 @@ def test_inside_flax_models(order, name):
     near(jax.jit(jax.grad(score(through_linen)))(params), expected)
 
     module = NNXTranslator(decoder, nnx.Rngs(0))
-    nnx.update(module, nnx.State({names[n]: {"params": tree["cell"]} for n, tree in params.items()}))
+    nnx.update(module, nnx.State({names[n]: {"cell_params": tree["cell"]} for n, tree in params.items()}))
     near(nnx.jit(lambda module: module(sources, lengths, targets))(module), bare(params))
     slopes = nnx.jit(nnx.grad(lambda module: jnp.sum(jnp.sin(module(sources, lengths, targets)))))(module)
     graph, trained, rest = nnx.split(module, nnx.Param, ...)

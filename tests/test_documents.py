@@ -11,7 +11,16 @@ from experiments import readme
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/index.md", "docs/compose.md"])
+UNFINISHED = {"docs/developers/performance.md"}
+"""Pages whose code is a fragment: it divides arrays that the reader has."""
+WITH_CODE = [
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if "```python" in path.read_text()
+]
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_CODE if name not in UNFINISHED])
 def test_code_in_documents_runs(name):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
     assert blocks

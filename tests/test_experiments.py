@@ -1,5 +1,6 @@
 """The experiments from the command line, what they refuse, and the page about them."""
 
+import importlib
 import json
 import pathlib
 import re
@@ -8,15 +9,19 @@ import shlex
 import pytest
 import tyro
 
-from experiments import adding, copy_memory, run
-from experiments.config import Config, Optimizer, Placement, Training, make_cell
+import experiments
+from experiments import adding, copy
+from experiments.harness import processes
+from experiments.harness.hyperparameters import Optimizer
+from experiments.harness.options import Config, Placement, Training, make_cell
 from rnncells.initializers import Chrono
 from tests.echo import read, small
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs/train.md"
-SCRIPTS = {"adding": adding, "copy_memory": copy_memory}
+FOLDER = pathlib.Path(experiments.__file__).parent
+SCRIPTS = {"adding": adding, "copy": copy}
 SMALL = (
     "--training.updates 4 --training.report-every 2 --training.checkpoint-every 2 --training.batch-size 4"
     " --training.test-sequences 16"
@@ -28,7 +33,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(), re.DOTALL)
 def start(tmp_path, monkeypatch):
     """Runs a command `python -m experiments.<script> ...` in this process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "use_every_core", lambda: None)
+    monkeypatch.setattr(processes, "use_every_core", lambda: None)
 
     def start(command):
         python, module, script, *options = shlex.split(command)
@@ -50,7 +55,7 @@ def start(tmp_path, monkeypatch):
             "mse",
             marks=pytest.mark.laws,
         ),
-        ("copy_memory --cells GRU --length 3", {"GRU": 229}, "loss"),
+        ("copy --cells GRU --length 3", {"GRU": 229}, "loss"),
     ],
 )
 def test_a_script_leaves_its_folder(command, parameters, score, start):
@@ -122,6 +127,29 @@ def test_optional_fields_go_to_the_cells_that_have_them():
 def test_what_an_experiment_cannot_be(kind, change, words):
     with pytest.raises(ValueError, match=words):
         kind(**change)
+
+
+@pytest.mark.parametrize("folder", ["harness", "benchmark"])
+def test_the_map_of_a_folder_is_true(folder):
+    """It lists every file, and a file imports only from those above it."""
+    package = importlib.import_module(f"experiments.{folder}")
+    above = []
+    for name in re.findall(r"^    (\w+)\.py  ", package.__doc__, re.MULTILINE):
+        text = (FOLDER / folder / f"{name}.py").read_text()
+        modules = re.findall(rf"^from experiments\.{folder}\.(\w+) import", text, re.MULTILINE)
+        for words in re.findall(rf"^from experiments\.{folder} import (.*)", text, re.MULTILINE):
+            modules += [word.split(" as ")[0] for word in words.split(", ")]
+        assert set(modules) <= set(above), name
+        others = set(re.findall(r"^from experiments(?:\.(\w+))?", text, re.MULTILINE)) - {folder}
+        assert others <= ({"harness", "adding"} if folder == "benchmark" else set()), name
+        above.append(name)
+    assert {*above, "__init__"} == {path.stem for path in (FOLDER / folder).glob("*.py")}
+
+
+def test_the_map_of_the_scripts_is_true():
+    listed = set(re.findall(r"^    (\w+)(?:\.py|/)  ", experiments.__doc__, re.MULTILINE))
+    found = {path.stem for path in FOLDER.iterdir() if not path.name.startswith("__")}
+    assert listed == found
 
 
 def test_an_experiment_has_a_task():

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from experiments import adding
-from experiments.checkpoint import Checkpoints
-from experiments.config import Training
-from experiments.population import Population, Run
+from experiments.harness.checkpoint import Checkpoints
+from experiments.harness.options import Training
+from experiments.harness.population import Population, Run
 
 TRAINING = Training(
     updates=400, batch_size=4, report_every=10, checkpoint_every=10, test_sequences=32, seeds=2

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.train import make_train
+from experiments.harness.hyperparameters import Hyperparameters, Optimizer
+from experiments.harness.train import make_train
+from rnncells import LSTM, Elman, Stack, Zoneout
+from rnncells.parts.activations import LeakyReLU
 from tests.echo import small
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -98,3 +101,16 @@ def test_numbers_of_the_beginning():
     i, f, *_ = np.split(params(chrono=100.0)["bias"], 4)
     np.testing.assert_array_equal(i, -f)
     assert 1 <= np.exp(f).min() < 9 < 90 < np.exp(f).max() <= 99.01
+
+
+def test_numbers_of_activations():
+    """Of a cell inside wrappers and stacks too."""
+    cell = Elman(4, activation=LeakyReLU(0.1))
+    hyper = Hyperparameters(Optimizer(), Stack((Zoneout(cell, rate=0.1), LSTM(4))))
+    assert hyper.has("activation.slope")
+    assert "activation.slope" in hyper.names()
+    changed = hyper.replaced({"activation.slope": 0.3, "LeakyReLU.slope": 0.5})
+    assert changed.cell.cells[0].cell == Elman(4, activation=LeakyReLU(0.5))
+    assert changed.cell.cells[1] == LSTM(4)
+    with pytest.raises(ValueError, match=r"LeakyReLU.slope: expected finite numbers, got nan"):
+        hyper.replaced({"activation.slope": float("nan")}).check()

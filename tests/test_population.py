@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.config import Placement
-from experiments.population import Population, Run
+from experiments.harness.options import Placement
+from experiments.harness.population import Population, Run
 from tests.echo import Echo, small
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")

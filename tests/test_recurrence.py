@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnncells import recurrence, unroll
+from rnncells import unroll
+from rnncells.engine import scan as engine
 from rnncells.engine.linear_call import linear_call
 from tests.cases import CASES, INPUT, over, random_like, random_params
 
@@ -55,7 +56,7 @@ def test_first_derivatives_equal_those_of_the_plain_scan(cell):
         slopes = jax.grad(lambda *args: total(f(*args)), (0, 1, 2))(*args)
         return f(*args), slopes, jax.jvp(f, args, random_like(args, 3))
 
-    close(everything(recurrence.scan), everything(plain_scan))
+    close(everything(engine.scan), everything(plain_scan))
 
 
 @exact
@@ -86,7 +87,7 @@ def test_all_other_derivatives_equal_those_of_the_plain_scan(cell):
             grad_of_vmap,
         )
 
-    close(everything(recurrence.scan), everything(plain_scan))
+    close(everything(engine.scan), everything(plain_scan))
 
 
 def kernel_from_the_state(w, h, x):
@@ -179,7 +180,7 @@ def test_misleading_bodies(name, reverse):
         real = lambda *args: [x for x in jax.tree.leaves(f(*args)) if x.dtype == xs.dtype]  # noqa: E731
         return f(*args), slope(*args), jax.jvp(real, args, random_like(args, 4)), jax.jvp(slope, args, args)
 
-    close(everything(recurrence.scan), everything(plain_scan))
+    close(everything(engine.scan), everything(plain_scan))
 
 
 @over(CASES, ("LSTM", "MinGRU"))
@@ -218,14 +219,14 @@ def test_no_more_memory_than_the_plain_scan(cell):
         gradient = jax.grad(lambda p: jnp.mean(jnp.square(scan(body, cell.prepare(p), carry, xs)[1])))
         return jax.jit(gradient).lower(params).compile().memory_analysis().temp_size_in_bytes
 
-    assert memory(recurrence.scan) <= 1.05 * memory(plain_scan)
+    assert memory(engine.scan) <= 1.05 * memory(plain_scan)
 
 
 @exact
 def test_kernels_leave_the_backward_loop():
     """What the gradient of a kernel costs: one product, outside every loop."""
     run, args = of_cell(CASES["LSTM"])
-    jaxpr = jax.make_jaxpr(jax.grad(lambda *args: total(run(recurrence.scan, *args))))(*args).jaxpr
+    jaxpr = jax.make_jaxpr(jax.grad(lambda *args: total(run(engine.scan, *args))))(*args).jaxpr
     kernel = args[0]["recurrent_kernel"].shape
 
     def made(jaxpr):

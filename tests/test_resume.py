@@ -8,9 +8,11 @@ import sys
 import types
 
 import pytest
+from rich.console import Console
 
-from experiments import run
-from experiments.population import Population, Run
+from experiments.harness import folder, run, session
+from experiments.harness.options import ConfigError, plain
+from experiments.harness.population import Population, Run
 from tests.echo import Echo, ended, host_config, outcome, read, scalars, share_programs, small, trained
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -35,7 +37,7 @@ def test_a_run_resumed_is_the_run_uninterrupted(config, tmp_path, monkeypatch, c
     assert trained(halves, updates=10)[1] == 10
     assert trained(halves, resume=True) == expected
     # Once more: nothing is left to do, but to show.
-    monkeypatch.setattr(run, "Population", None)
+    monkeypatch.setattr(session, "Population", None)
     (halves.out / "table.md").unlink()
     run.main("echo", dataclasses.replace(halves, resume=True))
     assert "2 of 2" in (halves.out / "table.md").read_text()
@@ -121,11 +123,11 @@ def test_the_command_that_goes_on(monkeypatch):
 
 
 def test_what_is_there_is_moved_aside(config, capsys):
-    out, here = config.out, run.Console(width=300)
+    out, here = config.out, Console(width=300)
     for count in range(3):
-        run.prepare(config, here, config)
+        folder.prepare(config, here, config)
         (out / "metrics.jsonl").write_text(str(count))
-    run.prepare(config, here, config)
+    folder.prepare(config, here, config)
     assert [(out.with_name(f"out-{i}") / "metrics.jsonl").read_text() for i in (1, 2, 3)] == ["0", "1", "2"]
     assert [path.name for path in out.iterdir()] == ["config.json"]
     assert f"{out} was there; it is {out}-3 now. (--resume would" in capsys.readouterr().out
@@ -148,7 +150,7 @@ def test_what_is_there_is_moved_aside(config, capsys):
     ],
 )
 def test_a_resumed_run_has_the_config_that_it_had(change, words, config, capsys):
-    run.prepare(config, run.Console(), config)
+    folder.prepare(config, Console(), config)
     before = (config.out / "config.json").read_text()
     changed = dataclasses.replace(config, resume=True)
     for part in ("optimizer", "training"):
@@ -157,7 +159,7 @@ def test_a_resumed_run_has_the_config_that_it_had(change, words, config, capsys)
         change = {name: change[name] for name in change if name not in own}
     changed = dataclasses.replace(changed, **change)
     if words is None:
-        run.prepare(changed, run.Console(), changed)
+        folder.prepare(changed, Console(), changed)
         assert (config.out / "config.json").read_text() != before
     else:
         assert ended(changed) == 1
@@ -167,16 +169,16 @@ def test_a_resumed_run_has_the_config_that_it_had(change, words, config, capsys)
 
 
 def test_more_updates_would_be_another_schedule():
-    now = [run.plain(small(schedule="linear", updates=updates)) for updates in (20, 40)]
+    now = [plain(small(schedule="linear", updates=updates)) for updates in (20, 40)]
     words = "updates was 20 and is 40, and the learning rate depends on it"
-    assert run.differences(*now) == [words]
+    assert folder.differences(*now) == [words]
 
 
 def test_other_runs_do_not_go_on_here(config):
     trained(config)
-    with run.Session("echo", dataclasses.replace(config, resume=True), run.Console(quiet=True)) as here:
+    with session.Session("echo", dataclasses.replace(config, resume=True), Console(quiet=True)) as here:
         here.record.rewind(lambda line: "test" not in line)
-        with pytest.raises(run.ConfigError, match=r"expected the runs of .*checkpoints/Elman-0, got others"):
+        with pytest.raises(ConfigError, match=r"expected the runs of .*checkpoints/Elman-0, got others"):
             here.train("Elman", [Run({}, 0), Run({}, 2)])
 
 

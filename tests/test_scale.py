@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from experiments import scale
+from experiments.harness import processes
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "scale.md").read_text()
@@ -241,7 +241,7 @@ def test_commands_of_the_page(block, tmp_path, tmp_path_factory):
     )
     sweep = "--vary" in started[0][0]
     if sweep not in REFERENCES:
-        alone = scale.alone(started[0][0]) if sweep else ADDING
+        alone = processes.alone(started[0][0]) if sweep else ADDING
         REFERENCES[sweep] = tmp_path_factory.mktemp("one")
         done([*alone, "--placement.devices", "1", *small, "--out", str(REFERENCES[sweep])])
     if "devices-per-run" in block:

@@ -7,8 +7,8 @@ import time
 import jax
 import pytest
 
-from experiments import scale
-from experiments.config import Placement
+from experiments.harness import processes
+from experiments.harness.options import Placement
 
 
 def free_port():
@@ -21,7 +21,7 @@ def test_nobody_at_the_address():
     port = free_port()
     began = time.monotonic()
     with pytest.raises(SystemExit, match=rf"expected process 0 at localhost:{port}; no answer in 1 s \("):
-        scale._reach(f"localhost:{port}", 1)
+        processes._reach(f"localhost:{port}", 1)
     assert time.monotonic() - began < 30
 
 
@@ -31,22 +31,22 @@ def test_a_process_that_listens_late():
         late.bind(("localhost", port))
         opening = threading.Timer(0.5, late.listen)
         opening.start()
-        scale._reach(f"localhost:{port}", 30)
+        processes._reach(f"localhost:{port}", 30)
         opening.join()
 
 
-@pytest.mark.parametrize("processes", ["slurm", "ompi"])
-def test_what_others_tell(processes, monkeypatch):
-    _, prefix, endings = scale.OUTSIDE[processes]
+@pytest.mark.parametrize("starter", ["slurm", "ompi"])
+def test_what_others_tell(starter, monkeypatch):
+    _, prefix, endings = processes.OUTSIDE[starter]
     for ending in endings.split():
         monkeypatch.delenv(prefix + ending, raising=False)
-    with pytest.raises(SystemExit, match=f"expected to be started by .* with processes={processes}, but it"):
-        scale._found(Placement(processes=processes))
+    with pytest.raises(SystemExit, match=f"expected to be started by .* with processes={starter}, but it"):
+        processes._found(Placement(processes=starter))
     for ending, value in zip(endings.split(), "352", strict=True):
         monkeypatch.setenv(prefix + ending, value)
-    me, count, how = scale._found(Placement(processes=processes))
-    assert (me, count, how) == (3, 5, {"cluster_detection_method": processes})
-    _, _, how = scale._found(Placement(processes=processes, coordinator="first:99"))
+    me, count, how = processes._found(Placement(processes=starter))
+    assert (me, count, how) == (3, 5, {"cluster_detection_method": starter})
+    _, _, how = processes._found(Placement(processes=starter, coordinator="first:99"))
     assert how["coordinator_address"] == "first:99"
     assert (how["process_id"], how["num_processes"], how["local_device_ids"]) == (3, 5, [2])
 
@@ -81,20 +81,20 @@ def test_a_command_without_the_others():
         "--placement.wait",
         "9",
     ]
-    assert scale.alone(words) == ["--features", "4", "--placement.wait", "9"]
+    assert processes.alone(words) == ["--features", "4", "--placement.wait", "9"]
 
 
 def test_what_counts_as_a_loss(monkeypatch):
     gone = ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
-    assert not scale.lost_a_process(gone)
+    assert processes.said_of_loss(gone) is None
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    assert scale.lost_a_process(gone)
-    assert not scale.lost_a_process(ValueError("features: expected at least 1"))
-    assert not scale.lost_a_process(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
-    assert "Connection closed by peer" in scale.loss(gone)
+    said = "Process 0 of 2 has lost another one (UNKNOWN: Gloo AllGather failed: Connection closed by peer)."
+    assert processes.said_of_loss(gone) == said
+    assert processes.said_of_loss(ValueError("features: expected at least 1")) is None
+    assert processes.said_of_loss(RuntimeError("RESOURCE_EXHAUSTED: Out of memory")) is None
 
 
 def test_one_process_asks_nobody():
-    assert scale.any_process(True)
-    assert not scale.any_process(False)
-    assert scale.different("anything") == []
+    assert processes.any_process(True)
+    assert not processes.any_process(False)
+    assert processes.different("anything") == []

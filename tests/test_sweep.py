@@ -15,9 +15,11 @@ import polars
 import pytest
 import tyro
 
-from experiments import adding, copy_memory, run, sweep
-from experiments.config import Optimizer, Placement, Training
-from experiments.population import Population, Run
+from experiments import adding, copy, sweep
+from experiments.harness import processes, ranking, search, session
+from experiments.harness.hyperparameters import Optimizer
+from experiments.harness.options import Placement, Training
+from experiments.harness.population import Population, Run
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -29,7 +31,7 @@ SMALL = adding.Config(cells=("LSTM",), features=4, length=6, training=TRAINING)
 def here(tmp_path, monkeypatch):
     """A folder to run in, on the devices that there are."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "use_every_core", lambda: None)
+    monkeypatch.setattr(processes, "use_every_core", lambda: None)
     return tmp_path
 
 
@@ -106,7 +108,7 @@ def test_populations_are_of_about_one_size(most, sizes):
             trained.append((first, runs))
 
     trained = []
-    sweep.at_once(sweep.Config(SMALL, vary=("l1=0:1:linear:5",), at_once=most), Here(), "LSTM")
+    search.at_once(sweep.Config(SMALL, vary=("l1=0:1:linear:5",), at_once=most), Here(), "LSTM")
     assert [len(runs) for _, runs in trained] == sizes
     assert [first for first, _ in trained] == list(np.cumsum([0, *sizes[:-1]]))
     assert [each for _, some in trained for each in some] == [
@@ -136,8 +138,7 @@ def test_what_a_grid_leaves(here, capsys):
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "experiments.adding"]
     alone = tyro.cli(adding.Config, args=words[3:])
-    ranking = sweep.ranked(table, ["learning_rate", "chrono"], "mse")
-    best = ranking.row(0, named=True)
+    best = ranking.ranked(table, ["learning_rate", "chrono"], "mse").row(0, named=True)
     assert (alone.optimizer.learning_rate, alone.chrono) == (best["learning_rate"], best["chrono"])
     adding.main(alone)
     lines = [json.loads(line) for line in (here / "runs/adding/metrics.jsonl").read_text().splitlines()]
@@ -170,13 +171,13 @@ def test_ranking_means_over_seeds_and_puts_what_is_not_finite_last():
             for cell, x, score in rows
         ]
     )
-    ranking = sweep.ranked(table, ["x"], "mse")
-    assert ranking.select("cell", "x", "seeds", "solved", "diverged").rows() == [
+    best_first = ranking.ranked(table, ["x"], "mse")
+    assert best_first.select("cell", "x", "seeds", "solved", "diverged").rows() == [
         ("GRU", 1.0, 1, 1, 0),
         ("LSTM", 1.0, 2, 0, 0),
         ("LSTM", 2.0, 2, 0, 1),
     ]
-    assert ranking["mean"].to_list() == pytest.approx([0.2, 0.6, None])
+    assert best_first["mean"].to_list() == pytest.approx([0.2, 0.6, None])
 
 
 def test_random_points_are_where_they_should_be():
@@ -186,9 +187,9 @@ def test_random_points_are_where_they_should_be():
         search="random",
         trials=400,
     )
-    points = sweep.points(config)
-    assert points == sweep.points(config)
-    assert points[:5] == sweep.points(dataclasses.replace(config, trials=5))
+    points = search.points(config)
+    assert points == search.points(config)
+    assert points[:5] == search.points(dataclasses.replace(config, trials=5))
     rates, zoneout, norms = (np.array([point[axis.name] for point in points]) for axis in config.axes())
     for values, low, high in ((np.log10(rates), -4, -1), (zoneout, 0, 0.5)):
         counts, _ = np.histogram(values, 5, (low, high))
@@ -210,8 +211,8 @@ def test_optuna_proposes_and_two_workers_search_together(here):
                 storage=storage,
             )
         )
-    (study,) = optuna.get_all_study_summaries(sweep.opened(storage))
-    trials = optuna.load_study(study_name=study.study_name, storage=sweep.opened(storage)).trials
+    (study,) = optuna.get_all_study_summaries(search.opened(storage))
+    trials = optuna.load_study(study_name=study.study_name, storage=search.opened(storage)).trials
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 8
     tables = [polars.read_csv(here / f"worker-{worker}/sweep.csv") for worker in range(2)]
     assert [len(table) for table in tables] == [8, 8]
@@ -230,7 +231,7 @@ def test_a_search_that_was_stopped_goes_on_with_the_points_that_were_asked(here)
         trials=6,
         at_once=4,
     )
-    train, calls = run.Session.train, []
+    train, calls = session.Session.train, []
 
     def stopping(self, cell, runs, first=0):
         calls.append([each.numbers["learning_rate"] for each in runs])
@@ -238,7 +239,7 @@ def test_a_search_that_was_stopped_goes_on_with_the_points_that_were_asked(here)
         return train(self, cell, runs, first)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.Session, "train", stopping)
+        patch.setattr(session.Session, "train", stopping)
         with pytest.raises(SystemExit) as end:
             sweep.main(config)
         assert end.value.code == 130
@@ -258,9 +259,9 @@ def test_workers_that_start_together_draw_different_points(here, monkeypatch):
 
     def train(self, cell, runs, first=0):
         drawn.append([each.numbers["learning_rate"] for each in runs[::2]])
-        raise run.StopRequested("enough")
+        raise session.StopRequested("enough")
 
-    monkeypatch.setattr(run.Session, "train", train)
+    monkeypatch.setattr(session.Session, "train", train)
     for out in ("a", "b"):
         experiment = dataclasses.replace(SMALL, out=here / out)
         with pytest.raises(SystemExit):
@@ -335,23 +336,38 @@ def test_a_number_out_of_range_is_refused_before_anything_runs(search, here, cap
             optimizer=Optimizer(kind="sgd", clip_norm=None, learning_rate=1 / 3, noise=1e-9),
             training=Training(updates=100, lengths=(5, 9), truncate_every=4),
         ),
-        copy_memory.Config(chrono=None, zoneout=0.1),
+        copy.Config(chrono=None, zoneout=0.1),
     ],
 )
 def test_a_command_says_exactly_what_the_config_says(config):
     name = type(config).__module__.removeprefix("experiments.")
-    words = shlex.split(sweep.command(name, config))
+    words = shlex.split(ranking.command_line(name, config))
     assert words[:3] == ["python", "-m", f"experiments.{name}"]
     assert tyro.cli(type(config), args=words[3:]) == config
 
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs/sweep.md"
-COMMANDS = re.findall(r"```sh\n(.*?)\n```", PAGE.read_text(), re.DOTALL)
+def test_every_experiment_may_be_swept():
+    assert sweep.experiments() == {"adding": adding.Config, "copy": copy.Config}
+
+
+ROOT = pathlib.Path(__file__).parent.parent
+COMMANDS = re.findall(r"```sh\n(.*?)\n```", (ROOT / "docs/sweep.md").read_text(), re.DOTALL)
+MADE = re.findall(
+    r"^\t\$\(BIN\)/(.*experiments\.sweep.*) \$\(ARGS\)$", (ROOT / "Makefile").read_text(), re.MULTILINE
+)
+
+
+def test_make_sweep_sweeps_what_its_cells_have():
+    (made,) = MADE
+    config = tyro.cli(sweep.Config, args=shlex.split(made)[3:], config=(tyro.conf.OmitSubcommandPrefixes,))
+    for cell in config.base().cells:
+        for point in search.points(config):
+            config.base().numbers(cell).replaced(point).check()
 
 
 @pytest.mark.laws
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_commands_of_the_page(command, tmp_path):
+@pytest.mark.parametrize("command", [*COMMANDS, *MADE])
+def test_the_commands_that_are_shown(command, tmp_path):
     options = (
         "--features 4 --length 6 --training.updates 4 --training.report-every 2 --training.checkpoint-every 2"
         " --training.batch-size 4 --training.test-sequences 32 --training.seeds 1"

@@ -11,8 +11,8 @@ import pytest
 
 import rnncells
 from experiments import adding
-from experiments.config import Training
-from experiments.train import make_train
+from experiments.harness.options import Training
+from experiments.harness.train import make_train
 from rnncells.tasks import Adding
 from tests.echo import Echo, small
 

@@ -21,8 +21,8 @@ from rnncells import (
     unroll,
 )
 from rnncells.initializers import Identity, Zeros
-from tests import reference
 from tests.cases import B, H, T, agreement, close, exact, setup, to_numpy
+from tests.references import gated, simple
 
 KEY = jax.random.key(1)
 
@@ -41,7 +41,7 @@ def test_variational_dropout_has_one_mask_per_sequence():
     state = (np.zeros((B, H)), np.zeros((B, H)))
     outputs = []
     for x in np.asarray(xs):
-        (c, h), _ = reference.lstm(LSTM(H), to_numpy(params), (state[0], state[1] * on_h), x * on_x)
+        (c, h), _ = gated.lstm(LSTM(H), to_numpy(params), (state[0], state[1] * on_h), x * on_x)
         state = (c, h)
         outputs.append(h)
     close(unroll(cell, params, xs, key=KEY)[1], np.stack(outputs))
@@ -67,7 +67,7 @@ def test_recurrent_dropout_draws_at_every_tick():
     assert any(not np.array_equal(masks[0], mask) for mask in masks[1:])
     h, outputs = np.zeros((B, H)), []
     for x, mask in zip(np.asarray(xs), masks, strict=True):
-        h, _ = reference.elman(Elman(H), to_numpy(params), h * mask, x)
+        h, _ = simple.elman(Elman(H), to_numpy(params), h * mask, x)
         outputs.append(h)
     close(unroll(cell, params, xs, key=KEY)[1], np.stack(outputs))
     close(unroll(cell, params, xs), unroll(Elman(H), params, xs))
@@ -85,7 +85,7 @@ def test_recurrent_dropout_of_inputs():
         on_x, on_h = np.asarray(drive.inner), np.asarray(drive.own[0])
         assert np.isin(on_x, [0, 1 / (1 - 0.2)]).all()
         assert np.isin(on_h, [0, 1 / (1 - 0.5)]).all()
-        h, _ = reference.elman(Elman(H), to_numpy(params), h * on_h, x * on_x)
+        h, _ = simple.elman(Elman(H), to_numpy(params), h * on_h, x * on_x)
         outputs.append(h)
     close(unroll(cell, params, xs, key=KEY)[1], np.stack(outputs))
 

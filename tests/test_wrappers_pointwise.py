@@ -19,8 +19,8 @@ from rnncells import (
     unroll,
 )
 from rnncells.initializers import Normal, Zeros
-from tests import reference
 from tests.cases import B, H, T, assert_own_draws, close, exact, setup, to_numpy
+from tests.references.common import s
 
 KEY = jax.random.key(1)
 
@@ -34,7 +34,7 @@ def test_residual_and_highway(inner):
     params, xs = setup(Highway(inner))
     carry, ys = unroll(inner, params["cell"], xs)
     kernel, bias = (np.asarray(params[f"transform_{name}"]) for name in ("kernel", "bias"))
-    gate = reference.s(np.asarray(xs) @ kernel + bias)
+    gate = s(np.asarray(xs) @ kernel + bias)
     close(unroll(Highway(inner), params, xs), (carry, gate * ys + (1 - gate) * xs))
     lengths = np.array([2, T, 0])
     dead = np.arange(T)[:, None] >= lengths
@@ -80,8 +80,8 @@ def test_projection_is_lstmp():
     for x in np.asarray(xs):
         z = x @ p["cell"]["kernel"] + r @ p["cell"]["recurrent_kernel"] + p["cell"]["bias"]
         i, f, g, o = np.split(z, 4, -1)
-        c = reference.s(f) * c + reference.s(i) * np.tanh(g)
-        r = (reference.s(o) * np.tanh(c)) @ p["projection"]
+        c = s(f) * c + s(i) * np.tanh(g)
+        r = (s(o) * np.tanh(c)) @ p["projection"]
         outputs.append(r)
     last, ys = unroll(cell, params, xs)
     close(ys, np.stack(outputs))

@@ -20,8 +20,8 @@ from rnncells import (
     unroll,
 )
 from rnncells.initializers import Normal, Zeros
-from tests import reference
 from tests.cases import B, H, T, assert_own_draws, close, exact, setup, to_numpy
+from tests.references.common import s
 
 KEY = jax.random.key(1)
 
@@ -88,8 +88,8 @@ def test_normalised_products(wrapper, centre, reset_after):
     for x in np.asarray(xs):
         w, u, b = (np.split(p[name], 3, -1) for name in ("kernel", "recurrent_kernel", "bias"))
         a = [n(x @ w[i], i, "kernel") + b[i] for i in range(3)]
-        r = reference.s(a[0] + n(h @ u[0], 0, "recurrent_kernel"))
-        z = reference.s(a[1] + n(h @ u[1], 1, "recurrent_kernel"))
+        r = s(a[0] + n(h @ u[0], 0, "recurrent_kernel"))
+        z = s(a[1] + n(h @ u[1], 1, "recurrent_kernel"))
         if reset_after:
             candidate = np.tanh(a[2] + r * (n(h @ u[2], 2, "recurrent_kernel") + p["recurrent_bias"]))
         else:

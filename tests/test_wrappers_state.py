@@ -20,10 +20,11 @@ from rnncells import (
     Zoneout,
     unroll,
 )
-from rnncells.cell import static
-from rnncells.linear_scan import DiagonalElement, LinearCell, LinearDrive
+from rnncells.fields import static
+from rnncells.linear_scan import DiagonalElement
 from rnncells.parts.arithmetic import dense
-from tests import reference
+from rnncells.parts.linear import LinearCell, LinearDrive
+from tests import references
 from tests.cases import B, H, T, close, exact, over, setup, to_numpy
 
 KEY = jax.random.key(1)
@@ -31,7 +32,7 @@ KEY = jax.random.key(1)
 
 def ticks(cell, params, xs, change):
     """The bare cell's reference, with `change(old, new) -> state` after every tick; states, outputs."""
-    step = reference.REFERENCES[type(cell).__name__]
+    step = references.REFERENCES[type(cell).__name__]
     state = to_numpy(cell.initial_carry(params, xs.shape[1:2]))
     states = []
     for t, x in enumerate(np.asarray(xs)):

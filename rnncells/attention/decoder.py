@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from rnncells import checks
 from rnncells.attention.masking import positions
 from rnncells.attention.scores import Attention
-from rnncells.cell import Carry, Cell, Params, Shape, Weights
+from rnncells.cell import Carry, Cell, Like, Params, Shape, Weights
 from rnncells.dtypes import dtype_of, promote
 from rnncells.fields import choice, data, inner
 from rnncells.initializers import Glorot, Initializer, scheme
@@ -81,7 +81,7 @@ class AttentionDecoder(Cell):
     attention: Attention = flax.struct.field()
     memory: chex.Array | None = data()
     lengths: chex.Array | None = data()
-    order: str = choice("bahdanau", "luong")
+    order: str = choice("bahdanau", "luong", default="bahdanau")
     kernel_init: Initializer = scheme(Glorot())
 
     def attend(self, memory: chex.Array, lengths: chex.Array | None = None) -> AttentionDecoder:
@@ -107,7 +107,7 @@ class AttentionDecoder(Cell):
         return params
 
     def initial_carry(
-        self, params: Params = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params = None, batch_shape: Shape = (), like: Like = None
     ) -> AttentionCarry:
         memory = self._attended(batch_shape)
         params, dtype = promote(params, memory)[0], dtype_of(params, memory, like)
@@ -119,7 +119,7 @@ class AttentionDecoder(Cell):
         )
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
         params, memory = promote(params, self._attended(batch_shape))
         return {

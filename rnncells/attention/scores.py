@@ -151,7 +151,7 @@ class MultiplicativeAttention(Attention):
 
     paper = "Luong, Pham & Manning 2015, arXiv 1508.04025"
 
-    score: str = choice("dot", "general", "concat")
+    score: str = choice("dot", "general", "concat", default="dot")
     features: int | None = static(default=None, check=_width)
     kernel_init: Initializer = scheme(Glorot())
 

@@ -1,4 +1,4 @@
-"""What the converters share: arrays of any library, fused gates, complaints that name the entry."""
+"""What the converters share: arrays of any library, fused blocks, complaints that name the entry."""
 
 from __future__ import annotations
 
@@ -16,27 +16,32 @@ from rnncells.cells.gated.lstm import LSTM
 from rnncells.parts.activations import as_activation
 from rnncells.unroll import params_shape
 
-Array: TypeAlias = Any  # NumPy's or JAX's
+Array: TypeAlias = jax.Array | np.ndarray
 
 
-def array(name: str, value: Any) -> Array:
-    """Floating point numbers: JAX arrays as they are, traced ones too; anything else as a NumPy copy.
+def as_array(value: Any) -> Array:
+    """JAX arrays as they are, traced ones too; anything else as a NumPy copy.
 
     PyTorch tensors may lie on any device. NumPy's own dtypes have no bfloat16: JAX's is used.
     """
-    got = value
+    if isinstance(value, jax.Array):
+        return value
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         half = str(value.dtype) == "torch.bfloat16"
         value = value.float().numpy().astype(jnp.bfloat16) if half else value.numpy()
-    if not isinstance(value, jax.Array):
-        value = np.array(value)
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise TypeError(f"{name}: expected floating point numbers, got {checks.describe(got)}.")
-    return value
+    return np.array(value)
 
 
-def arrays(where: str, entries: Any) -> dict[str, Array]:
+def array(name: str, value: Any) -> Array:
+    """`as_array`, of floating point numbers."""
+    made = as_array(value)
+    if not jnp.issubdtype(made.dtype, jnp.floating):
+        raise TypeError(f"{name}: expected floating point numbers, got {checks.describe(value)}.")
+    return made
+
+
+def arrays(where: str, entries: Mapping[str, Any]) -> dict[str, Array]:
     """A flat dict of named arrays."""
     if not isinstance(entries, Mapping):
         raise TypeError(f"{where}: expected a mapping of names to arrays, got {checks.describe(entries)}.")
@@ -66,24 +71,34 @@ def matrix(name: str, value: Array) -> tuple[int, int]:
     return rows, columns
 
 
-def shapes(entries: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> None:
+def shapes(entries: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> None:
     """The shapes of the entries that are named."""
     for name, shape in expected.items():
-        if entries[name].shape != shape:
+        if np.shape(entries[name]) != shape:
             raise ValueError(f"{name}: expected shape {list(shape)}, got {checks.describe(entries[name])}.")
 
 
-def parameters(cell: Cell, params: Params) -> Params:
-    """The tree that `cell.init` makes, its leaves as arrays."""
+def innermost(cell: Cell) -> tuple[Cell, list[str]]:
+    """The first cell that is not made of cells, and the names of the levels of params above it."""
     checks.cell("cell", cell)
-    params, (first, tree) = plain(params), (cell, plain(params))
-    while first.children and isinstance(tree, Mapping):
-        entry, first = next(iter(first.children.items()))
-        tree = tree.get(entry) if entry else tree
-    kernel: Any = tree.get("kernel") if isinstance(tree, Mapping) else None
-    if not hasattr(kernel, "shape") or len(kernel.shape) != 2:
+    levels = []
+    while cell.children:
+        name, cell = next(iter(cell.children.items()))
+        levels += [name] * bool(name)
+    return cell, levels
+
+
+def parameters(cell: Cell, params: Params) -> Params:
+    """The tree that `cell.init` makes, its leaves as arrays, for cells with an input kernel."""
+    _, levels = innermost(cell)
+    params = plain(params)
+    tree = params
+    for name in levels:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    kernel = tree.get("kernel") if isinstance(tree, Mapping) else None
+    if kernel is None or len(np.shape(kernel)) != 2:
         raise ValueError(f"params: expected the tree of cell.init, got {checks.describe(params)}.")
-    size = kernel.shape[0]
+    size = np.shape(kernel)[0]
     checks.params(cell, params_shape(cell, size), params, size)
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: array(f"params{jax.tree_util.keystr(path)}", leaf), params
@@ -92,13 +107,14 @@ def parameters(cell: Cell, params: Params) -> Params:
 
 def concatenate(blocks: Sequence[Array]) -> Array:
     """On the last axis."""
-    library = jnp if any(isinstance(block, jax.Array) for block in blocks) else np
-    return library.concatenate(blocks, axis=-1)
+    if any(isinstance(block, jax.Array) for block in blocks):
+        return jnp.concatenate(blocks, axis=-1)
+    return np.concatenate(blocks, axis=-1)
 
 
 def zeros(shape: tuple[int, ...], like: Array) -> Array:
     """In the dtype and the library of `like`."""
-    return (jnp if isinstance(like, jax.Array) else np).zeros(shape, like.dtype)
+    return jnp.zeros(shape, like.dtype) if isinstance(like, jax.Array) else np.zeros(shape, like.dtype)
 
 
 def split(fused: Array, gates: Iterable[str]) -> dict[str, Array]:
@@ -118,26 +134,6 @@ def regate(fused: Array, order: Iterable[str], gates: Iterable[str]) -> Array:
     return fuse(split(fused, order), gates)
 
 
-def one_bias(cell: Cell, bias: Array, recurrent_bias: Array) -> dict[str, Array]:
-    """Our biases for a library that has one beside each kernel, both [G*H] in the order of our gates:
-    only inside r (h U_n + q) do they differ."""
-    if not (isinstance(cell, GRU) and cell.reset_after):
-        return {"bias": bias + recurrent_bias}
-    ours, theirs = split(bias, cell.gates), split(recurrent_bias, cell.gates)
-    summed = {"r": ours["r"] + theirs["r"], "z": ours["z"] + theirs["z"], "n": ours["n"]}
-    return {"bias": fuse(summed, cell.gates), "recurrent_bias": theirs["n"]}
-
-
-def two_biases(params: Params) -> tuple[Array, Array]:
-    """Biases [G*H] for a library that has one beside each kernel: ours in the first, but for q."""
-    bias = params["bias"]
-    recurrent = zeros(bias.shape, bias)
-    if "recurrent_bias" in params:
-        q = params["recurrent_bias"]
-        recurrent = concatenate([recurrent[: -q.shape[0]], q])
-    return bias, recurrent
-
-
 def must_be_zero(name: str, value: Array, reason: str) -> None:
     """Refuses what would be lost; traced values pass unread."""
     if not isinstance(value, jax.core.Tracer) and np.any(np.asarray(value)):
@@ -151,7 +147,7 @@ def one_of(cell: Cell, library: str, *kinds: type[Cell]) -> None:
         raise TypeError(f"cell: {library} has counterparts of {known}, got {cell}.")
 
 
-def fixed(cell: Cell, library: str, **fields: Any) -> None:
+def fixed(cell: Cell, library: str, **fields: object) -> None:
     """Fields that the library cannot choose, activations by name."""
     for field, expected in fields.items():
         value = getattr(cell, field)

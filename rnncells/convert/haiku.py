@@ -2,7 +2,7 @@
 
 The LSTM has one kernel on [x, h], the gates in the order i, g, f, o, and adds 1 to f in the forward
 pass: here that 1 is in the bias, where it can be seen. The GRU has the order z, r, n, resets before the
-product, and its z is our 1 - z: as 1 - sigmoid(a) = sigmoid(-a), the z columns change sign. The
+product, and its z is our 1 - z (`negate_gate`). The
 VanillaRNN is an Elman with relu and two biases. The LSTM's state is (hidden, cell), ours (cell, hidden).
 """
 
@@ -23,6 +23,7 @@ from rnncells.convert.arrays import (
     concatenate,
     fixed,
     fuse,
+    innermost,
     matrix,
     names,
     one_of,
@@ -33,9 +34,10 @@ from rnncells.convert.arrays import (
     standard_activations,
     zeros,
 )
+from rnncells.convert.gates import negate_gate, with_biases
 
 _LSTM = ("linear/w", "linear/b")
-_GRU = ("w_i", "w_h", "b")
+_GRU = {"w_i": "kernel", "w_h": "recurrent_kernel", "b": "bias"}
 _RNN = ("linear/w", "linear/b", "linear_1/w", "linear_1/b")
 
 
@@ -103,16 +105,9 @@ def _from_gru(name: str, weights: dict[str, Array]) -> tuple[Cell, Params]:
     names(name, _GRU, weights)
     _, columns = matrix("w_i", weights["w_i"])
     shapes(weights, {"w_h": (columns // 3, columns), "b": (columns // 3 * 3,)})
-
-    def ours(entry: str) -> Array:
-        blocks = split(weights[entry], "zrn")
-        return fuse({**blocks, "z": -blocks["z"]}, GRU.gates)
-
-    return GRU(columns // 3, reset_after=False), {
-        "kernel": ours("w_i"),
-        "recurrent_kernel": ours("w_h"),
-        "bias": ours("b"),
-    }
+    cell = GRU(columns // 3, reset_after=False)
+    theirs = {ours: regate(weights[entry], "zrn", cell.gates) for entry, ours in _GRU.items()}
+    return cell, negate_gate(cell, theirs, "z")
 
 
 def _from_vanilla(name: str, weights: dict[str, Array]) -> tuple[Cell, Params]:
@@ -134,6 +129,8 @@ def _from_vanilla(name: str, weights: dict[str, Array]) -> tuple[Cell, Params]:
 def to_haiku(cell: Cell, params: Params, *, name: str | None = None) -> dict[str, dict[str, Array]]:
     """The parameters of the Haiku core that computes the same.
 
+        haiku_params |= to_haiku(cell, params, name="agent/~/lstm")
+
     The inverse of `from_haiku`; the second bias of a VanillaRNN is zero.
 
     Args:
@@ -144,18 +141,18 @@ def to_haiku(cell: Cell, params: Params, *, name: str | None = None) -> dict[str
     Raises:
         TypeError, ValueError: for a cell that no Haiku core computes, or params of another tree.
     """
+    one_of(innermost(cell)[0], "Haiku", LSTM, GRU, Elman)
     params = parameters(cell, params)
     one_of(cell, "Haiku", LSTM, GRU, Elman)
     standard_activations(cell, "Haiku")
-    kernel, recurrent_kernel, bias = (params[leaf] for leaf in ("kernel", "recurrent_kernel", "bias"))
     if isinstance(cell, GRU):
         fixed(cell, "Haiku", reset_after=False)
-
-        def theirs(fused: Array) -> Array:
-            blocks = split(fused, GRU.gates)
-            return fuse({**blocks, "z": -blocks["z"]}, "zrn")
-
-        return {name or "gru": {"w_i": theirs(kernel), "w_h": theirs(recurrent_kernel), "b": theirs(bias)}}
+        theirs = with_biases(cell, negate_gate(cell, params, "z"))
+        return {
+            name or "gru": {entry: regate(theirs[ours], GRU.gates, "zrn") for entry, ours in _GRU.items()}
+        }
+    params = with_biases(cell, params)
+    kernel, recurrent_kernel, bias = (params[leaf] for leaf in ("kernel", "recurrent_kernel", "bias"))
     if isinstance(cell, Elman):
         fixed(cell, "Haiku", activation="relu")
         name = name or "vanilla_rnn"

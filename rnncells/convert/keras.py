@@ -20,20 +20,21 @@ from rnncells.cells.simple.elman import Elman
 from rnncells.convert.arrays import (
     Array,
     array,
+    innermost,
     matrix,
     must_be_zero,
     one_activation,
-    one_bias,
     one_of,
     parameters,
     regate,
     shapes,
-    two_biases,
     zeros,
 )
+from rnncells.convert.gates import one_bias, two_biases, with_biases
+from rnncells.parts.gated import DenseCell
 from rnncells.stacks import Bidirectional
 
-_ORDERS: dict[type[Cell], str] = {LSTM: "ifgo", GRU: "zrn", Elman: "h"}
+_ORDERS: dict[type[DenseCell], str] = {LSTM: "ifgo", GRU: "zrn", Elman: "h"}
 _LAYERS = ("LSTM", "GRU", "SimpleRNN")
 ACTIVATIONS = {"linear": "identity", "softsign": "soft_sign"} | {
     name: name for name in ("elu", "hard_sigmoid", "relu", "selu", "sigmoid", "silu", "softplus", "tanh")
@@ -53,8 +54,8 @@ def from_keras(layer: Any) -> tuple[Cell, Params]:
     dropout (off, as in inference), `zero_output_for_mask` (our outputs at masked ticks are zero).
 
     Args:
-        layer: a built `keras.layers.LSTM`, `GRU`, `SimpleRNN` or one of their cells, or a
-            `Bidirectional` of two of them; or a list of arrays in the order of `get_weights()`: kernel,
+        layer: a built `keras.layers.LSTM`, `GRU`, `SimpleRNN`, one of their cells or an `RNN` of one, or
+            a `Bidirectional` of two layers; or a list of arrays in the order of `get_weights()`: kernel,
             recurrent_kernel and bias, or without bias; twice as many for both directions (merged by
             concatenation). Arrays show the kind of the cell and, for the GRU, the reset convention by
             the shape of the bias; activations are taken to be the defaults, `dataclasses.replace` sets
@@ -75,24 +76,24 @@ def from_keras(layer: Any) -> tuple[Cell, Params]:
                 f"layer: expected a merge_mode of {', '.join(_MERGES)}, got {layer.merge_mode};"
                 " convert its forward_layer and backward_layer by their get_weights()."
             )
-        forward, of_forward = _from_layer(layer.forward_layer, go_backwards=False)
-        backward, of_backward = _from_layer(layer.backward_layer, go_backwards=True)
-        cell = _both(forward, backward, layer.merge_mode)
-        return cell, {"forward": of_forward, "backward": of_backward}
+        forward = _from_layer(layer.forward_layer, go_backwards=False)
+        backward = _from_layer(layer.backward_layer, go_backwards=True)
+        return _both(forward, backward, layer.merge_mode)
     return _from_layer(layer, go_backwards=False)
 
 
 def _from_layer(layer: Any, go_backwards: bool) -> tuple[Cell, Params]:
-    name = type(layer).__name__
-    if name.removesuffix("Cell") not in _LAYERS or not hasattr(layer, "get_config"):
+    inner = layer.cell if type(layer).__name__ == "RNN" else layer
+    name = type(inner).__name__
+    if name.removesuffix("Cell") not in _LAYERS or not hasattr(inner, "get_config"):
         raise TypeError(
             "layer: expected a Keras LSTM, GRU, SimpleRNN or Bidirectional, or a list of arrays,"
-            f" got {checks.describe(layer)}."
+            f" got {checks.describe(inner)}."
         )
-    config, weights = layer.get_config(), layer.get_weights()
+    config, weights = inner.get_config(), inner.get_weights()
     if not weights:
         raise ValueError(f"layer: expected a built layer, got {name} without weights.")
-    if config.get("go_backwards", False) != go_backwards:
+    if layer.get_config().get("go_backwards", False) != go_backwards:
         raise ValueError(
             f"layer: expected go_backwards={go_backwards}, got {not go_backwards}; the direction belongs"
             " to the call: convert layer.get_weights(), unroll with reverse=True, flip the outputs."
@@ -102,21 +103,27 @@ def _from_layer(layer: Any, go_backwards: bool) -> tuple[Cell, Params]:
     elif len(weights) == 2:
         weights = [*weights, np.zeros(weights[0].shape[1], weights[0].dtype)]
     cell, params = _one_direction(weights)
+    return _with_activations(cell, config), params
+
+
+def _with_activations(cell: DenseCell, config: dict[str, Any]) -> Cell:
+    """The cell with the activations of the layer."""
     outer = _activation(config, "activation")
     if isinstance(cell, Elman):
-        return dataclasses.replace(cell, activation=outer), params
+        return dataclasses.replace(cell, activation=outer)
     gate = _activation(config, "recurrent_activation")
-    if isinstance(cell, LSTM):
-        cell = dataclasses.replace(
-            cell, gate_activation=gate, candidate_activation=outer, output_activation=outer
-        )
-    else:
-        cell = dataclasses.replace(cell, gate_activation=gate, candidate_activation=outer)  # type: ignore[call-arg]
-    return cell, params
+    if isinstance(cell, GRU):
+        return dataclasses.replace(cell, gate_activation=gate, candidate_activation=outer)
+    assert isinstance(cell, LSTM)
+    return dataclasses.replace(
+        cell, gate_activation=gate, candidate_activation=outer, output_activation=outer
+    )
 
 
-def _both(forward: Cell, backward: Cell, merge: str) -> Cell:
-    return Bidirectional(forward, None if backward == forward else backward, merge=merge)
+def _both(forward: tuple[Cell, Params], backward: tuple[Cell, Params], merge: str) -> tuple[Cell, Params]:
+    """Two directions, each a cell and its params."""
+    cell = Bidirectional(forward[0], None if backward[0] == forward[0] else backward[0], merge=merge)
+    return cell, dict(zip(cell.children, (forward[1], backward[1]), strict=True))
 
 
 def _activation(config: dict[str, Any], field: str) -> str:
@@ -129,8 +136,7 @@ def _activation(config: dict[str, Any], field: str) -> str:
 def _from_weights(weights: Sequence[Array]) -> tuple[Cell, Params]:
     if len(weights) in (4, 6):
         half = len(weights) // 2
-        (forward, of_forward), (backward, of_backward) = map(_one_direction, (weights[:half], weights[half:]))
-        return _both(forward, backward, "concat"), {"forward": of_forward, "backward": of_backward}
+        return _both(_one_direction(weights[:half]), _one_direction(weights[half:]), "concat")
     if len(weights) not in (2, 3):
         raise ValueError(
             "layer: expected the arrays kernel, recurrent_kernel and bias, or without bias, or twice as"
@@ -139,20 +145,20 @@ def _from_weights(weights: Sequence[Array]) -> tuple[Cell, Params]:
     return _one_direction(weights)
 
 
-def _one_direction(weights: Sequence[Array]) -> tuple[Cell, Params]:
+def _one_direction(weights: Sequence[Array]) -> tuple[DenseCell, Params]:
     entries = {
         name: array(name, value)
         for name, value in zip(("kernel", "recurrent_kernel", "bias"), weights, strict=False)
     }
     size, _ = matrix("kernel", entries["kernel"])
     features, columns = matrix("recurrent_kernel", entries["recurrent_kernel"])
-    kinds: dict[int, type[Cell]] = {len(kind.gates) * features: kind for kind in _ORDERS}
+    kinds = {len(kind.gates) * features: kind for kind in _ORDERS}
     if columns not in kinds:
         raise ValueError(
             "recurrent_kernel: expected 4 (LSTM), 3 (GRU) or 1 (SimpleRNN) times as many columns as rows,"
             f" got {checks.describe(entries['recurrent_kernel'])}."
         )
-    cell: Any = kinds[columns](features)  # type: ignore[call-arg]
+    cell = kinds[columns](features)
     if isinstance(cell, GRU):
         if "bias" not in entries:
             raise ValueError(
@@ -171,7 +177,9 @@ def _one_direction(weights: Sequence[Array]) -> tuple[Cell, Params]:
 
 
 def to_keras(cell: Cell, params: Params, *, bias: bool = True) -> list[np.ndarray]:
-    """The arrays of the Keras layer that computes the same: `layer.set_weights(to_keras(cell, params))`.
+    """The arrays of the Keras layer that computes the same.
+
+        layer.set_weights(to_keras(cell, params))
 
     The inverse of `from_keras`. The layer's activations, `reset_after` and `merge_mode` must be those of
     the cell: arrays do not show them.
@@ -186,17 +194,19 @@ def to_keras(cell: Cell, params: Params, *, bias: bool = True) -> list[np.ndarra
         TypeError, ValueError: for a cell that no such layer computes, or params of another tree.
     """
     checks.boolean("bias", bias)
+    one_of(innermost(cell)[0], "Keras", *_ORDERS)
     params = parameters(cell, params)
-    sides: list[tuple[Any, Params]] = [(cell, params)]
+    sides = [(cell, params)]
     if isinstance(cell, Bidirectional):
-        backward = cell.forward if cell.backward is None else cell.backward
-        sides = [(cell.forward, params["forward"]), (backward, params["backward"])]
+        sides = [(inner, params[name]) for name, inner in cell.children.items()]
     return [np.array(leaf) for inner, leaves in sides for leaf in _weights(inner, leaves, bias)]
 
 
 def _weights(cell: Cell, params: Params, bias: bool) -> list[Array]:
-    one_of(cell, "Keras", LSTM, GRU, Elman)
+    one_of(cell, "Keras", *_ORDERS)
+    assert isinstance(cell, DenseCell)
     one_activation(cell, "Keras")
+    params = with_biases(cell, params)
     two = isinstance(cell, GRU) and cell.reset_after
     biases = np.stack(two_biases(params)) if two else params["bias"]
     weights = [params["kernel"], params["recurrent_kernel"], biases]

@@ -24,26 +24,31 @@ from rnncells.convert.arrays import (
     Array,
     arrays,
     fixed,
+    innermost,
     listed,
     matrix,
     must_be_zero,
     names,
-    one_bias,
     one_of,
     parameters,
     shapes,
     standard_activations,
-    two_biases,
     zeros,
 )
+from rnncells.convert.gates import one_bias, two_biases, with_biases
+from rnncells.convert.state_dict import read
 from rnncells.parts.activations import as_activation
+from rnncells.parts.gated import DenseCell
 from rnncells.stacks import Bidirectional, Stack
 from rnncells.wrappers.pointwise import Projection
 
-_ENTRY = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)_l(\d+)(_reverse)?")
+ENTRY = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)_l(\d+)(_reverse)?")
+"""The name of an array in a module."""
 
 
-def from_torch(state_dict: Any, *, prefix: str = "", nonlinearity: str = "tanh") -> tuple[Cell, Params]:
+def from_torch(
+    state_dict: Mapping[str, Any] | str | os.PathLike[str], *, prefix: str = "", nonlinearity: str = "tanh"
+) -> tuple[Cell, Params]:
     """A cell and its parameters from the weights of one `torch.nn.LSTM`, `GRU` or `RNN`.
 
         cell, params = from_torch(module.state_dict())
@@ -59,7 +64,7 @@ def from_torch(state_dict: Any, *, prefix: str = "", nonlinearity: str = "tanh")
             file, which needs the package safetensors. A `torch.nn.LSTMCell` has the same arrays
             without the suffix: add `_l0` to its names.
         prefix: the module's own, where the names are those of a larger model: entries that start
-            with it are read, the others are not.
+            with it are read, the others are not. `from_torch_model` finds every module of a model.
         nonlinearity: of an `RNN`, "tanh" or "relu"; the weights do not show it.
 
     Returns:
@@ -70,8 +75,46 @@ def from_torch(state_dict: Any, *, prefix: str = "", nonlinearity: str = "tanh")
         TypeError, ValueError: for an entry that is missing, left over or of another shape; all of
             what starts with the prefix must belong to the module.
     """
-    entries = _entries(state_dict, prefix)
-    found = [match for match in map(_ENTRY.fullmatch, entries) if match]
+    known_nonlinearity(nonlinearity)
+    cell, params = from_entries(read(state_dict, prefix), nonlinearity)
+    kind, _ = innermost(cell)
+    if nonlinearity == "relu" and not isinstance(kind, Elman):
+        raise ValueError(
+            f"nonlinearity: expected 'tanh', as these are the weights of a {type(kind).__name__}, got 'relu'."
+        )
+    return cell, params
+
+
+def known_nonlinearity(value: str) -> None:
+    """One that PyTorch's RNN has."""
+    if value not in ("tanh", "relu"):
+        raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {value!r}.")
+
+
+def from_entries(entries: Mapping[str, Any], nonlinearity: str | None) -> tuple[Cell, Params]:
+    """`from_torch`, of what it has read; a nonlinearity of None is unknown."""
+    suffixes = _suffixes(entries)
+    weights = arrays("state_dict", entries)
+    inner = _cell(weights, nonlinearity)
+    _check_shapes(weights, suffixes, inner)
+    cell: Cell = inner
+    if "weight_hr_l0" in weights:
+        cell = Projection(inner, weights["weight_hr_l0"].shape[0])
+    levels = [[_params(weights, suffix, cell) for suffix in level] for level in suffixes]
+    if len(suffixes[0]) == 2:
+        cell = Bidirectional(cell, None, "concat")
+        layers = [dict(zip(cell.children, level, strict=True)) for level in levels]
+    else:
+        layers = [params for (params,) in levels]
+    if len(layers) == 1:
+        return cell, layers[0]
+    stack = Stack((cell,) * len(layers))
+    return stack, dict(zip(stack.children, layers, strict=True))
+
+
+def _suffixes(entries: Mapping[str, Any]) -> list[list[str]]:
+    """The ends of the names, by layer and direction; every layer must have the same names before them."""
+    found = [match for match in map(ENTRY.fullmatch, entries) if match]
     if not found:
         raise ValueError(
             f"state_dict: expected names such as weight_ih_l0, got {listed(list(entries))}; prefix picks one"
@@ -86,110 +129,61 @@ def from_torch(state_dict: Any, *, prefix: str = "", nonlinearity: str = "tanh")
         parts += ["weight_hr"]
     suffixes = [[f"_l{layer}{direction}" for direction in directions] for layer in range(layers)]
     names("state_dict", [part + suffix for level in suffixes for suffix in level for part in parts], entries)
-
-    weights = arrays("state_dict", entries)
-    inner = _cell(weights, nonlinearity)
-    _, size = matrix("weight_ih_l0", weights["weight_ih_l0"])
-    for level in suffixes:
-        for suffix in level:
-            _check_shapes(weights, suffix, inner, size)
-        size = len(directions) * weights["weight_hh_l0"].shape[1]
-
-    cell, sides = inner, [[_params(weights, suffix, inner) for suffix in level] for level in suffixes]
-    if "weight_hr" in parts:
-        cell = Projection(cell, weights["weight_hr_l0"].shape[0])
-    levels = [side[0] for side in sides]
-    if len(directions) == 2:
-        cell = Bidirectional(cell)
-        levels = [{"forward": forward, "backward": backward} for forward, backward in sides]
-    if layers == 1:
-        return cell, levels[0]
-    return Stack((cell,) * layers), {f"layer_{k}": level for k, level in enumerate(levels)}
+    return suffixes
 
 
-def _entries(source: Any, prefix: str) -> Any:
-    """The module's entries by their names within it. Of a file, nothing else is read."""
-    if isinstance(source, (str, os.PathLike)):
-        if not os.fspath(source).endswith(".safetensors"):
-            raise ValueError(
-                f"state_dict: expected a .safetensors file, got {source}; a PyTorch checkpoint is a"
-                " pickle: load it with torch.load and give the state dict."
-            )
-        try:
-            from safetensors import safe_open
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "safetensors is not installed: `pip install safetensors` to read such files."
-            ) from error
-        with safe_open(source, framework="np") as file:
-            known = list(file.keys())
-            entries = {name: file.get_tensor(name) for name in known if name.startswith(prefix)}
-    elif isinstance(source, Mapping):
-        known = list(source)
-        entries = {name: leaf for name, leaf in source.items() if name.startswith(prefix)}
-    else:
-        raise TypeError(
-            "state_dict: expected a mapping of names to arrays, such as module.state_dict(), or the path"
-            f" of a safetensors file, got {checks.describe(source)}."
-        )
-    if not entries:
-        raise ValueError(
-            f"prefix: expected the start of a name, got {prefix!r}; the names are {listed(known)}."
-        )
-    return {name.removeprefix(prefix): leaf for name, leaf in entries.items()}
-
-
-def _cell(weights: Mapping[str, Array], nonlinearity: str) -> Cell:
+def _cell(weights: Mapping[str, Array], nonlinearity: str | None) -> DenseCell:
     """The cell in one direction of one layer, without its projection."""
-    if nonlinearity not in ("tanh", "relu"):
-        raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}.")
     rows, features = matrix("weight_hh_l0", weights["weight_hh_l0"])
     projected = "weight_hr_l0" in weights
     if projected:
         _, features = matrix("weight_hr_l0", weights["weight_hr_l0"])
     if rows == 4 * features:
-        cell: Cell = LSTM(features)
-    elif rows == 3 * features and not projected:
-        cell = GRU(features)
-    elif rows == features and not projected:
-        return Elman(features, activation=nonlinearity)
-    else:
+        return LSTM(features)
+    if rows == 3 * features and not projected:
+        return GRU(features)
+    if rows != features or projected:
         raise ValueError(
             "weight_hh_l0: expected 4 (LSTM), 3 (GRU) or 1 (RNN) times as many rows as there are hidden"
             f" units, 4 with weight_hr, got {checks.describe(weights['weight_hh_l0'])} for {features} units."
         )
-    if nonlinearity != "tanh":
+    if nonlinearity is None:
         raise ValueError(
-            f"nonlinearity: expected 'tanh', as these are the weights of a {type(cell).__name__}, got 'relu'."
+            "nonlinearity: expected 'tanh' or 'relu', because the weights of an RNN do not show it, got None."
         )
-    return cell
+    return Elman(features, activation=nonlinearity)
 
 
-def _check_shapes(weights: Mapping[str, Array], suffix: str, cell: Any, size: int) -> None:
+def _check_shapes(weights: Mapping[str, Array], suffixes: list[list[str]], cell: DenseCell) -> None:
     rows = len(cell.gates) * cell.features
-    projected = weights["weight_hr_l0"].shape[0] if "weight_hr_l0" in weights else cell.features
-    expected: dict[str, tuple[int, ...]] = {
-        "weight_ih": (rows, size),
-        "weight_hh": (rows, projected),
-        "bias_ih": (rows,),
-        "bias_hh": (rows,),
-        "weight_hr": (projected, cell.features),
-    }
-    shapes(weights, {p + suffix: shape for p, shape in expected.items() if p + suffix in weights})
+    projected = weights["weight_hh_l0"].shape[1]
+    _, size = matrix("weight_ih_l0", weights["weight_ih_l0"])
+    for level in suffixes:
+        expected: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, size),
+            "weight_hh": (rows, projected),
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+            "weight_hr": (projected, cell.features),
+        }
+        for suffix in level:
+            shapes(weights, {p + suffix: shape for p, shape in expected.items() if p + suffix in weights})
+        size = len(level) * projected
 
 
 def _params(weights: Mapping[str, Array], suffix: str, cell: Cell) -> Params:
+    inner, levels = innermost(cell)
     kernel = weights["weight_ih" + suffix].T
     none = zeros((kernel.shape[1],), kernel)
-    biases = [weights.get(name + suffix, none) for name in ("bias_ih", "bias_hh")]
+    bias, recurrent_bias = (weights.get(name + suffix, none) for name in ("bias_ih", "bias_hh"))
     params = {
         "kernel": kernel,
         "recurrent_kernel": weights["weight_hh" + suffix].T,
-        **one_bias(cell, *biases),
+        **one_bias(inner, bias, recurrent_bias),
     }
-    if "weight_hr" + suffix not in weights:
+    if not isinstance(cell, Projection):
         return params
-    return {"cell": params, "projection": weights["weight_hr" + suffix].T}
+    return {**dict.fromkeys(levels, params), "projection": weights["weight_hr" + suffix].T}
 
 
 def to_torch(cell: Cell, params: Params, *, bias: bool = True) -> dict[str, np.ndarray]:
@@ -210,56 +204,62 @@ def to_torch(cell: Cell, params: Params, *, bias: bool = True) -> dict[str, np.n
         TypeError, ValueError: for a cell that no such module computes, or params of another tree.
     """
     checks.boolean("bias", bias)
+    one_of(innermost(cell)[0], "PyTorch", LSTM, GRU, Elman)
     params = parameters(cell, params)
     levels = [(cell, params)]
     if isinstance(cell, Stack):
         fixed(cell, "PyTorch", skip=False)
-        levels = [(layer, params[f"layer_{k}"]) for k, layer in enumerate(cell.cells)]
-    weights: dict[str, np.ndarray] = {}
-    kinds = []
-    for k, (layer, leaves) in enumerate(levels):
-        sides = [("", layer, leaves)]
-        if isinstance(layer, Bidirectional):
-            fixed(layer, "PyTorch", merge="concat")
-            backward = layer.forward if layer.backward is None else layer.backward
-            sides = [("", layer.forward, leaves["forward"]), ("_reverse", backward, leaves["backward"])]
-        kinds += [_kind(inner, len(sides)) for _, inner, _ in sides]
-        for direction, inner, leaf in sides:
-            for name, value in _weights(inner, leaf).items():
-                weights[f"{name}_l{k}{direction}"] = np.array(value, order="C")
-    if len(set(kinds)) > 1:
+        levels = [(layer, params[name]) for name, layer in cell.children.items()]
+    layers = [_sides(f"_l{k}", layer, leaves) for k, (layer, leaves) in enumerate(levels)]
+    if len({_kind(inner, len(sides)) for sides in layers for _, inner, _ in sides}) > 1:
         raise ValueError(
             "cell: a PyTorch module has one kind of cell, one width and one number of directions in all"
             f" its layers, got {cell}."
         )
+    weights = {
+        name + suffix: np.array(value, order="C")
+        for sides in layers
+        for suffix, inner, leaves in sides
+        for name, value in _weights(inner, leaves).items()
+    }
     if not bias:
         for name in [name for name in weights if name.startswith("bias")]:
             must_be_zero(name, weights.pop(name), "the module has no bias")
     return weights
 
 
-def _kind(cell: Any, directions: int) -> tuple[Any, ...]:
+def _sides(suffix: str, layer: Cell, params: Params) -> list[tuple[str, Cell, Params]]:
+    """The cells of a layer, one for each direction, with the ends of their names."""
+    if not isinstance(layer, Bidirectional):
+        return [(suffix, layer, params)]
+    fixed(layer, "PyTorch", merge="concat")
+    ends = zip((suffix, f"{suffix}_reverse"), layer.children.items(), strict=True)
+    return [(end, inner, params[name]) for end, (name, inner) in ends]
+
+
+def _kind(cell: Cell, directions: int) -> tuple[type[Cell], int, int | None, object, int]:
     """What PyTorch has once per module."""
-    size = None
+    size, nonlinearity = None, None
     if isinstance(cell, Projection):
         fixed(cell, "PyTorch", recurrent=True)
         size, cell = cell.size, cell.cell
         one_of(cell, "PyTorch's projection", LSTM)
     one_of(cell, "PyTorch", LSTM, GRU, Elman)
     standard_activations(cell, "PyTorch")
-    nonlinearity = None
     if isinstance(cell, GRU):
         fixed(cell, "PyTorch", reset_after=True)
     if isinstance(cell, Elman):
         nonlinearity = cell.activation
         if nonlinearity not in map(functools.partial(as_activation, ""), ("tanh", "relu")):
             raise ValueError(f"cell: PyTorch has RNNs with tanh and relu only, got {cell}.")
-    return type(cell), cell.features, size, nonlinearity, directions
+    return type(cell), cell.output_size, size, nonlinearity, directions
 
 
 def _weights(cell: Cell, params: Params) -> dict[str, Array]:
     if isinstance(cell, Projection):
-        return {**_weights(cell.cell, params["cell"]), "weight_hr": params["projection"].T}
+        ((name, inner),) = cell.children.items()
+        return {**_weights(inner, params[name]), "weight_hr": params["projection"].T}
+    params = with_biases(cell, params)
     bias, recurrent_bias = two_biases(params)
     return {
         "weight_ih": params["kernel"].T,

@@ -1,19 +1,22 @@
 """The body of a loop, read as a program: which of its sums are products with weights.
 
 `read` takes the jaxpr of one tick and tells apart what depends on the weights alone, what on the input
-alone, and the *nodes*, sums of products with weights. `recurrence.py` differentiates the loop by these.
+alone, and the *nodes*, sums of products with weights. `scan.py` differentiates the loop by these.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend import core
+
+from rnncells.engine.products import Product, as_product
 
 _ELEMENTWISE = {"add", "sub", "mul", "div"}
 Var = Any
@@ -25,7 +28,7 @@ class Node:
     """z = sum of lhs @ kernel, plus terms that are shared by all ticks, plus terms that are not."""
 
     out: Var
-    products: tuple[tuple[Var, Var], ...]
+    products: tuple[Product, ...]
     shared: tuple[Var, ...]
     varying: tuple[Var, ...]
     inside: frozenset[int]
@@ -77,13 +80,31 @@ class Program:
     @functools.cached_property
     def left_sides(self) -> tuple[Var, ...]:
         """What kernels are multiplied with, each once."""
-        return tuple(dict.fromkeys(lhs for node in self.nodes for lhs, _ in node.products))
+        return tuple(dict.fromkeys(product.left for node in self.nodes for product in node.products))
+
+    @functools.cached_property
+    def history(self) -> tuple[Var, ...]:
+        """Carries that the backward pass reads."""
+        return tuple(v for v in self.carry if v in self.replayed or v in self.left_sides)
+
+    @functools.cached_property
+    def emitted(self) -> tuple[Var, ...]:
+        """Left sides that the backward loop makes again, to be used after it."""
+        return tuple(v for v in self.left_sides if v not in self.carry and v not in self.x)
+
+    @functools.cached_property
+    def stored(self) -> int:
+        """Bytes of a tick that the backward pass holds for all ticks at once."""
+        held = [*(node.out for node in self.nodes), *self.history, *self.emitted]
+        return sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in held)
 
     def cheap(self, node: Node) -> bool:
         """Whether a node is recomputed in the backward loop, not kept: wide ones of narrow inputs."""
-        width = sum(lhs.aval.shape[-1] for lhs, _ in node.products)
-        only_inputs = not node.varying and all(lhs in self.x for lhs, _ in node.products)
-        return only_inputs and 8 * width <= node.out.aval.shape[-1] and node.out.aval.size >= 4096
+        width = sum(product.width for product in node.products)
+        only_inputs = not node.varying and all(product.left in self.x for product in node.products)
+        size, columns = node.out.aval.size, node.out.aval.shape[-1]
+        known = isinstance(size, int) and isinstance(width, int)  # not symbols of jax.export
+        return only_inputs and known and 8 * width <= columns and size >= 4096
 
     def before_the_loop(self, weights: Values) -> list[Any]:
         env = dict(zip(self.weights, weights, strict=True))
@@ -153,7 +174,7 @@ def read(jaxpr: Any, weights: int, carry: int) -> Program:
     weight_vars = (*jaxpr.constvars, *jaxpr.invars[:weights])
     known = set(weight_vars)
     early, equations = [], []
-    for eqn in jaxpr.eqns:
+    for eqn in _alive(jaxpr):
         if all(v in known for v in variables(eqn.invars)):
             early.append(eqn)
             known.update(eqn.outvars)
@@ -171,17 +192,28 @@ def read(jaxpr: Any, weights: int, carry: int) -> Program:
         equations=tuple(equations),
         shared=tuple(v for v in uses if v in known),
         nodes=_nodes(equations, known, uses),
-        read=frozenset(v for eqn in jaxpr.eqns for v in variables(eqn.invars))
+        read=frozenset(v for eqn in (*early, *equations) for v in variables(eqn.invars))
         | frozenset(variables(jaxpr.outvars)),
         template=jaxpr,
     )
 
 
+def _alive(jaxpr: Any) -> list[Any]:
+    """The equations whose results anything reads."""
+    needed, alive = set(variables(jaxpr.outvars)), []
+    for eqn in reversed(jaxpr.eqns):
+        if any(v in needed for v in eqn.outvars):
+            alive.append(eqn)
+            needed.update(variables(eqn.invars))
+    return alive[::-1]
+
+
 def _nodes(equations: list[Any], known: set[Var], uses: dict[Var, int]) -> tuple[Node, ...]:
     """Products with shared kernels, each with the sum that it is a term of."""
     maker = {v: eqn for eqn in equations for v in eqn.outvars}
-    product = {eqn.outvars[0] for eqn in equations if _is_product(eqn, known)}
-    holds = set(product)  # sums with a product somewhere inside
+    found = {eqn.outvars[0]: as_product(eqn, known) for eqn in equations}
+    products = {v: product for v, product in found.items() if product is not None}
+    holds = set(products)  # sums with a product somewhere inside
     inner: set[Var] = set()  # parts of a larger sum, read nowhere else
     for eqn in equations:
         shape = eqn.outvars[0].aval.shape
@@ -190,45 +222,54 @@ def _nodes(equations: list[Any], known: set[Var], uses: dict[Var, int]) -> tuple
             holds.add(eqn.outvars[0])
             inner |= parts
 
-    def gather(v: Var, node: dict[str, list[Any]], top: bool) -> None:
-        if isinstance(v, core.Literal) or v in known:
-            node["shared"].append(v)
-        elif v not in holds or not (top or v in inner):
-            node["varying"].append(v)
-        else:
-            node["inside"].append(id(maker[v]))
-            if v in product:
-                node["products"].append(tuple(maker[v].invars))
+    def gathered(top: Var) -> Node:
+        terms: list[Product] = []
+        shared: list[Var] = []
+        varying: list[Var] = []
+        inside: list[int] = []
+        pending = [top]
+        while pending:
+            v = pending.pop()
+            if isinstance(v, core.Literal) or v in known:
+                shared.append(v)
+            elif v is not top and v not in inner:
+                varying.append(v)
             else:
-                for part in maker[v].invars:
-                    gather(part, node, False)
+                inside.append(id(maker[v]))
+                if v in products:
+                    terms.append(products[v])
+                else:
+                    pending += reversed(maker[v].invars)
+        return Node(top, tuple(terms), tuple(shared), tuple(varying), frozenset(inside))
 
-    nodes = []
-    for v in [v for eqn in equations for v in eqn.outvars if v in holds and v not in inner]:
-        node: dict[str, list[Any]] = {"products": [], "shared": [], "varying": [], "inside": []}
-        gather(v, node, True)
-        nodes.append(
-            Node(
-                v,
-                tuple(node["products"]),
-                tuple(node["shared"]),
-                tuple(node["varying"]),
-                frozenset(node["inside"]),
-            )
-        )
-    return tuple(nodes)
+    return tuple(gathered(v) for eqn in equations for v in eqn.outvars if v in holds and v not in inner)
 
 
-def _is_product(eqn: Any, known: set[Var]) -> bool:
-    """[..., K] @ kernel [K, N], of one inexact dtype."""
-    if eqn.primitive.name != "dot_general":
-        return False
-    lhs, kernel = eqn.invars
-    if isinstance(lhs, core.Literal) or lhs in known or kernel not in known:
-        return False
-    plain = eqn.params["dimension_numbers"] == (((lhs.aval.ndim - 1,), (0,)), ((), ()))
-    dtypes = {lhs.aval.dtype, kernel.aval.dtype, eqn.outvars[0].aval.dtype}
-    return plain and kernel.aval.ndim == 2 and len(dtypes) == 1 and is_inexact(lhs.aval)
+def stored_by_plain_scan(closed: Any, weights: int, carry: int) -> int:
+    """Bytes of a tick that automatic differentiation of the loop holds for all ticks at once."""
+    invars = closed.jaxpr.invars
+
+    def residuals(*leaves: Any) -> list[Any]:
+        real = [i for i, leaf in enumerate(leaves) if is_inexact(leaf)]
+
+        def outputs(*moved: Any) -> list[Any]:
+            given = dict(zip(real, moved, strict=True))
+            outs = core.jaxpr_as_fun(closed)(*(given.get(i, leaf) for i, leaf in enumerate(leaves)))
+            return [out for out in outs if is_inexact(out)]
+
+        return jax.tree.leaves(jax.vjp(outputs, *(leaves[i] for i in real))[1])
+
+    jaxpr = jax.make_jaxpr(residuals)(*(v.aval for v in invars)).jaxpr
+    shared = {*jaxpr.constvars, *jaxpr.invars[:weights]}
+    for eqn in jaxpr.eqns:
+        if all(v in shared for v in variables(eqn.invars)):
+            shared.update(eqn.outvars)
+    free = {*shared, *jaxpr.invars[weights + carry :]}  # the inputs are there anyway
+    return sum(
+        math.prod(v.aval.shape) * v.aval.dtype.itemsize
+        for v in dict.fromkeys(variables(jaxpr.outvars))
+        if v not in free
+    )
 
 
 def value(v: Var, env: dict[Var, Any]) -> Any:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from rnncells.cell import Carry, Cell, Result, Run, Ticks
+from rnncells.cell import Carry, Cell, Out, Result, Run, Ticks
 from rnncells.dtypes import cast_like
+from rnncells.engine.chunks import Loop, chunk_length, concrete, in_chunks, size
 from rnncells.engine.scan import scan as fast_scan
 from rnncells.linear_scan import Monoid
 from rnncells.parts.arithmetic import select
 from rnncells.parts.linear import with_element
 
-Loop: TypeAlias = Callable[[Run], Result]
 LinearCell: TypeAlias = Any  # or a wrapper that is linear because its cell is
 
 
@@ -28,9 +27,9 @@ def scan(cell: Cell, run: Run) -> Result:
         run = dataclasses.replace(run, ticks=ticks._replace(resets=_fresh(run)))
     loop = _loop(cell, run)
     if run.remat_every is not None:
-        loop = _in_chunks(jax.checkpoint(loop), run.remat_every)
+        loop = in_chunks(jax.checkpoint(loop), run.remat_every)
     if run.truncate_every is not None:
-        loop = _in_chunks(loop, run.truncate_every, between=jax.lax.stop_gradient)
+        loop = in_chunks(loop, run.truncate_every, between=jax.lax.stop_gradient)
     return loop(run)
 
 
@@ -58,12 +57,12 @@ def _loop(cell: Cell, run: Run) -> Loop:
         return _linear(associative, linear, run)
 
     def loop(run: Run) -> Result:
-        if not _concrete(run.length) and run.parallel:
+        if not concrete(run.length) and run.parallel:
             raise ValueError("parallel: expected None or False for a symbolic number of ticks, got True.")
-        if not _concrete(run.length) or run.length == 0:
+        if not concrete(run.length) or run.length == 0:
             return _sequential(cell, run)
         if run.parallel is None and (linear.associative or _brings_chunks(linear, run)):
-            return jax.lax.platform_dependent(run, cpu=in_turn, default=at_once)  # type: ignore[no-any-return]
+            return jax.lax.platform_dependent(run, cpu=in_turn, default=at_once)
         return at_once(run) if run.parallel else in_turn(run)
 
     return loop
@@ -72,7 +71,7 @@ def _loop(cell: Cell, run: Run) -> Loop:
 def _sequential(cell: Cell, run: Run) -> Result:
     """Tick by tick."""
 
-    def body(shared: tuple[Any, Carry], carry: Carry, tick: Ticks) -> tuple[Carry, Any]:
+    def body(shared: tuple[Any, Carry], carry: Carry, tick: Ticks) -> tuple[Carry, Out]:
         weights, initial = shared
         drive = cell.project(weights, tick.x, tick.key)
         before = carry
@@ -108,16 +107,14 @@ def _one_by_one(cell: LinearCell, run: Run) -> Result:
         def whole(run: Run) -> Result:
             return _linear(sequential, cell, run)
 
-        if every >= run.length:
-            return whole(run)
         policy = None if narrow else jax.checkpoint_policies.dots_saveable
-        return _in_chunks(jax.checkpoint(whole, policy=policy), every)(run)
+        return in_chunks(jax.checkpoint(whole, policy=policy), every)(run)
 
     if not narrow:
         return chunked(cell, run)
     forward = jax.custom_jvp(_sequential)  # where nothing is kept for a backward pass, this is faster
     forward.defjvp(lambda primals, tangents: jax.jvp(chunked, primals, tangents))
-    return forward(cell, run)  # type: ignore[no-any-return]
+    return forward(cell, run)
 
 
 def _linear(states_of: Callable[..., Carry], cell: LinearCell, run: Run) -> Result:
@@ -220,69 +217,10 @@ def _own_chunks(cell: LinearCell, run: Run) -> Result:
         state, outs = cell.chunk(run.weights, run.carry, drive)
         return Result(cast_like(state, run.carry), _read(cell, run, outs, drive))
 
-    result = _in_chunks(jax.checkpoint(whole), cell.chunk_size)(run)
+    result = in_chunks(jax.checkpoint(whole), cell.chunk_size)(run)
     if not backward:
         return result
     return result._replace(ys=jax.tree.map(lambda leaf: jnp.flip(leaf, 0), result.ys))
-
-
-def _in_chunks(loop: Loop, every: int, between: Callable[[Carry], Carry] | None = None) -> Loop:
-    """`loop` over chunks of `every` ticks, one after the other; `between` is applied to the carry
-    that one chunk hands to the next."""
-
-    def chunked(run: Run) -> Result:
-        def on(carry: Carry, ticks: Ticks) -> tuple[Carry, Any]:
-            result = loop(dataclasses.replace(run, carry=carry, ticks=ticks))
-            return result.carry, (result.ys, result.carries)
-
-        def body(carry: Carry, chunk: tuple[jax.Array, Ticks]) -> tuple[Carry, Any]:
-            if between is not None:
-                carry = select(chunk[0], carry, between(carry))
-            return on(carry, chunk[1])
-
-        length, reverse, carry = run.length, run.reverse, run.carry
-        if _concrete(length):
-            if length <= every:
-                return loop(run)
-            ticks, rest = run.ticks, length % every
-        else:
-            ticks, rest = _padded(run, every), 0
-        count = jax.tree.leaves(ticks)[0].shape[0] // every
-        whole = jax.tree.map(lambda a: a[: count * every].reshape(count, every, *a.shape[1:]), ticks)
-        part = jax.tree.map(lambda a: a[count * every :], ticks) if rest else None
-        starts = jnp.zeros(count, bool)  # the chunk that gets the carry of the call
-        if not (reverse and rest):
-            starts = starts.at[-1 if reverse else 0].set(True)
-
-        if rest and reverse:
-            carry, part_ys = on(carry, part)
-        carry, whole_ys = jax.lax.scan(body, carry, (starts, whole), reverse=reverse)
-        ys = jax.tree.map(lambda a: a.reshape(count * every, *a.shape[2:]), whole_ys)
-        if rest and not reverse:
-            carry, part_ys = on(carry if between is None else between(carry), part)
-        if rest:
-            ys = jax.tree.map(lambda *parts: jnp.concatenate(parts), ys, part_ys)
-        if not _concrete(length):
-            ys = jax.tree.map(lambda a: a[:length], ys)
-        return Result(carry, *ys)
-
-    return chunked
-
-
-def _padded(run: Run, every: int) -> Ticks:
-    """The ticks, and as many that do not exist as make their number a multiple: where T is a symbol."""
-    ticks, length = run.ticks, run.length
-    place = jnp.arange(length + (-length) % every)
-    padded = jax.tree.map(lambda leaf: leaf[jnp.minimum(place, length - 1)], ticks)
-    within = place < length
-    if ticks.alive is not None:
-        within = padded.alive & within.reshape(-1, *[1] * (padded.alive.ndim - 1))
-    return padded._replace(alive=within)
-
-
-def _concrete(length: Any) -> bool:
-    """Whether a length is a number, not a symbol of `jax.export`."""
-    return isinstance(length, int)
 
 
 def _fresh(run: Run) -> jax.Array:
@@ -291,7 +229,7 @@ def _fresh(run: Run) -> jax.Array:
     resets, alive = run.ticks.resets, run.ticks.alive
     assert resets is not None
     length = run.length
-    if not run.reverse or (_concrete(length) and length == 0):
+    if not run.reverse or (concrete(length) and length == 0):
         return resets
     now = jnp.arange(length).reshape(-1, *[1] * (resets.ndim - 1))
     existing = jnp.broadcast_to(now, resets.shape) if alive is None else jnp.where(alive, now, length)
@@ -300,31 +238,3 @@ def _fresh(run: Run) -> jax.Array:
     padded = jnp.concatenate([resets, jnp.zeros_like(resets[:1])])
     fresh = jnp.take_along_axis(padded, read_before, axis=0)
     return fresh if alive is None else fresh & alive
-
-
-CACHE = 3 * 2**18
-"""Numbers in the elements of one chunk on a CPU, by measurement (docs/performance.md, "Linear cells")."""
-SHORTEST = 256
-"""Ticks of a chunk below which there is no reliable gain, by measurement too."""
-
-
-def size(tree: Any) -> Any:
-    """Numbers in all leaves together."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-
-
-def chunk_length(length: int, element: Any) -> int | None:
-    """How many ticks a sequential scan should take at a time on a CPU, given the element of one tick.
-
-    Within a chunk the inputs are projected together and the loop is left with `apply`; the memory of
-    chunks is used again and stays in the cache. None where a tick is so wide that there is no gain.
-    """
-    if not _concrete(size(element)):
-        return None
-    fits = CACHE // max(size(element), 1)
-    if fits < SHORTEST:
-        return None
-    if 3 * length <= 4 * fits:
-        return length
-    even = [k for k in range(fits // 2, fits + 1) if length % k == 0]  # no shorter chunk at the end
-    return even[-1] if even else fits

@@ -70,7 +70,7 @@ class LeakyReLU(Function):
         return jnp.where(x > 0, x, constant(self.slope, x) * x)
 
 
-Activation: TypeAlias = str | Callable[[jax.Array], jax.Array] | Function
+Activation: TypeAlias = Any  # a name, a module-level function, or a `Function`, as which it is stored
 
 
 def as_activation(name: str, value: Any) -> Any:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Cell, Params, Weights
+from rnncells.cell import Cell, Drive, Params, Weights
 from rnncells.fields import number, static
 from rnncells.initializers import (
     ForgetBias,
@@ -80,7 +80,7 @@ class ProjectedCell(Cell):
             )
         return params
 
-    def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> jax.Array:
+    def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> Drive:
         read, biased = self._named("input_gates"), self._named("biased_gates")
         if read == biased or not biased:
             return dense(x, weights["kernel"], weights.get("bias"))

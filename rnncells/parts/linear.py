@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, final
 
 import jax.numpy as jnp
 
-from rnncells.cell import Carry, Cell, Drive, Params, Shape, Weights
+from rnncells.cell import Carry, Cell, Drive, Like, Out, Outputs, Params, Shape, Weights
 from rnncells.dtypes import accumulator, computes_in, dtype_of
 from rnncells.linear_scan import Diagonal, Monoid
 
@@ -46,11 +46,11 @@ class LinearCell(Cell):
     def monoid(self) -> Monoid:
         return Diagonal()
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Carry:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> Carry:
         return jnp.zeros((*batch_shape, self.output_size), accumulator(dtype_of(params, like)))
 
     @final
-    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
+    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Out]:
         state = self.monoid.apply(drive.element, carry)
         return state, self.read(weights, state if self.reads == "after" else carry, drive)
 
@@ -58,10 +58,10 @@ class LinearCell(Cell):
         """What `readout` needs of a state, such as a query's view of a matrix; pointwise in time."""
         return state
 
-    def chunk(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
+    def chunk(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Out]:
         """Many ticks of `step` at once: leaves of the drive are [C, *B, ...] -> (the state after them, what
         `read` gives at each). For cells that set `chunk_size`."""
         raise NotImplementedError
 
-    def readout(self, weights: Weights, out: Any, drive: Drive) -> Any:
+    def readout(self, weights: Weights, out: Out, drive: Drive) -> Outputs:
         return out.astype(computes_in(weights))

@@ -56,7 +56,7 @@ class Masked(StandIn):
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.kernel.shape  # type: ignore[no-any-return]
+        return self.kernel.shape
 
 
 class Factored(StandIn):
@@ -98,7 +98,7 @@ class Normalised(StandIn):
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.kernel.shape  # type: ignore[no-any-return]
+        return self.kernel.shape
 
 
 def on_array(kernel: Any, change: Callable[[jax.Array], jax.Array]) -> Any:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnncells.cell import Carry, Cell, Drive, Params, Result, Run, Scan, Shape, Weights, locked
+from rnncells.cell import (
+    Carry,
+    Cell,
+    Drive,
+    Inputs,
+    Like,
+    Out,
+    Params,
+    Result,
+    Run,
+    Scan,
+    Shape,
+    Weights,
+    derived,
+    locked,
+)
 from rnncells.fields import choice, inner
 from rnncells.stacks.layers import input_of, layer_key, same_inputs, ticks_of_layer
 
@@ -55,8 +70,8 @@ class Bidirectional(Cell):
     paper = "Schuster & Paliwal 1997, doi 10.1109/78.650093"
 
     forward: Cell = inner()
-    backward: Cell | None = inner(optional=True)
-    merge: str = choice(*_MERGES)
+    backward: Cell | None = inner(default=None)
+    merge: str = choice(*_MERGES, default="concat")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,12 +90,12 @@ class Bidirectional(Cell):
     def children(self) -> Mapping[str, Cell]:
         return dict(zip(BidirectionalCarry._fields, self._both, strict=True))
 
-    @property
-    def input_ndim(self) -> int:  # type: ignore[override]
+    @derived
+    def input_ndim(self) -> int:
         return self.forward.input_ndim
 
-    @property
-    def timed(self) -> bool:  # type: ignore[override]
+    @derived
+    def timed(self) -> bool:
         return any(cell.timed for cell in self._both)
 
     @property
@@ -100,7 +115,7 @@ class Bidirectional(Cell):
         }
 
     def initial_carry(
-        self, params: Params = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params = None, batch_shape: Shape = (), like: Like = None
     ) -> BidirectionalCarry:
         return BidirectionalCarry(
             *(
@@ -112,7 +127,7 @@ class Bidirectional(Cell):
         )
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
         return {
             name: cell.prepare(
@@ -121,13 +136,13 @@ class Bidirectional(Cell):
             for i, (name, cell) in enumerate(self.children.items())
         }
 
-    def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
+    def project(self, weights: Weights, x: Inputs, key: chex.PRNGKey | None = None) -> Drive:
         raise TypeError(
             "Bidirectional: a layer that reads both ways has no single tick; run it over whole sequences with"
             " unroll, linen.RNN or nnx.RNN, alone or in a Stack."
         )
 
-    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
+    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Out]:
         return self.project(weights, drive)  # refuses
 
     def over(self, scan: Scan, run: Run) -> Result:

@@ -13,7 +13,23 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Drive, Params, Result, Run, Scan, Shape, Timed, Weights, locked
+from rnncells.cell import (
+    Carry,
+    Cell,
+    Drive,
+    Inputs,
+    Like,
+    Out,
+    Params,
+    Result,
+    Run,
+    Scan,
+    Shape,
+    Timed,
+    Weights,
+    derived,
+    locked,
+)
 from rnncells.fields import static
 from rnncells.stacks.layers import input_of, layer_key, same_inputs, ticks_of_layer
 
@@ -67,8 +83,8 @@ class Stack(Cell):
             checks.not_a_class(f"Stack.cells[{i}]", cell)
         same_inputs("Stack.cells", self.cells)
 
-    @property
-    def input_ndim(self) -> int:  # type: ignore[override]
+    @derived
+    def input_ndim(self) -> int:
         return self.cells[0].input_ndim
 
     @property
@@ -80,12 +96,12 @@ class Stack(Cell):
     def layered(self) -> bool:
         return True
 
-    @property
-    def timed(self) -> bool:  # type: ignore[override]
+    @derived
+    def timed(self) -> bool:
         return any(cell.timed for cell in self.cells)
 
-    @property
-    def blendable(self) -> bool:  # type: ignore[override]
+    @derived
+    def blendable(self) -> bool:
         return all(cell.blendable for cell in self.cells)
 
     @property
@@ -101,14 +117,14 @@ class Stack(Cell):
             )
         }
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Carry:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> Carry:
         return tuple(
             cell.initial_carry(None if params is None else params[name], batch_shape, like=below)
             for (name, cell), below in zip(self.children.items(), self._likes(like), strict=True)
         )
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
         return {
             name: cell.prepare(params[name], layer_key(locked(key), i), batch_shape, like=below)
@@ -117,10 +133,10 @@ class Stack(Cell):
             )
         }
 
-    def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
+    def project(self, weights: Weights, x: Inputs, key: chex.PRNGKey | None = None) -> Drive:
         return StackDrive(x, key)
 
-    def step(self, weights: Weights, carry: Carry, drive: StackDrive) -> tuple[Carry, Any]:
+    def step(self, weights: Weights, carry: Carry, drive: StackDrive) -> tuple[Carry, Out]:
         carries: list[Carry] = []
         ys: list[Any] = []
         for i, (cell, state) in enumerate(zip(self.cells, carry, strict=True)):

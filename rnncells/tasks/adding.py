@@ -36,7 +36,7 @@ class Adding(Pytree):
     """
 
     length: int = static(default=100)
-    variant: str = choice("halves", "anywhere", "original")
+    variant: str = choice("halves", "anywhere", "original", default="halves")
 
     input_size = 2
     output_size = 1

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnncells.cell import Carry, Cell, Drive, Params, Shape, Weights, locked
+from rnncells.cell import Carry, Cell, Drive, Inputs, Like, Out, Params, Shape, Weights, locked
 from rnncells.fields import Number, number
 from rnncells.parts.stand_ins import Masked, drop, on_array
 from rnncells.wrappers.wrapper import (
@@ -53,6 +53,8 @@ def _mask(wrapper: Wrapper, weights: Weights, name: str, masks: list[jax.Array])
 
 
 class _KernelWrapper(Wrapper):
+    noisy = True
+
     def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         params = super().init(key, input_size, dtype)
         shaped_weights(self, params, input_size, dtype)  # refuses a cell without such kernels now, not later
@@ -64,7 +66,7 @@ class _Dropout(_KernelWrapper):
     input_rate: Number | None = number(default=None, low=0, high=1)
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
         if self.rate is None and self.input_rate is None:
             raise ValueError(f"{type(self).__name__}.rate: expected a rate or an input_rate, got neither.")
@@ -95,7 +97,7 @@ class VariationalDropout(_Dropout):
     paper = "Gal & Ghahramani 2016, arXiv 1512.05287"
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
         own, inner_key = split(locked(key))
         weights = super().prepare(params, inner_key, batch_shape, like=like)
@@ -127,7 +129,7 @@ class RecurrentDropout(DrivenWrapper, _Dropout, TickWrapper):
 
     paper = "Semeniuta, Severyn & Barth 2016, arXiv 1603.05118"
 
-    def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
+    def project(self, weights: Weights, x: Inputs, key: chex.PRNGKey | None = None) -> Drive:
         own, inner_key = split(key)
         input_key, state_key = split(own)
         batch_shape = jax.tree.leaves(x)[0].shape[: -self.input_ndim]
@@ -139,7 +141,7 @@ class RecurrentDropout(DrivenWrapper, _Dropout, TickWrapper):
             weights = _mask(self, weights, INPUT, seen)
         return WrappedDrive(super().project(weights, x, inner_key), masks)
 
-    def step(self, weights: Weights, carry: Carry, drive: WrappedDrive) -> tuple[Carry, Any]:
+    def step(self, weights: Weights, carry: Carry, drive: WrappedDrive) -> tuple[Carry, Out]:
         if drive.own is not None:
             weights = _mask(self, weights, RECURRENT, drive.own)
         return super().step(weights, carry, drive)
@@ -166,7 +168,7 @@ class DropConnect(_KernelWrapper):
     rate: Number = number(default=0.5, low=0, high=1)
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
         own, inner_key = split(locked(key))
         weights = super().prepare(params, inner_key, batch_shape, like=like)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Drive, Params, Shape, Weights
+from rnncells.cell import Carry, Cell, Drive, Inputs, Like, Out, Params, Shape, Weights
 from rnncells.fields import Number, number, static
 from rnncells.initializers import Glorot, Initializer, gate_kernel, scheme
 from rnncells.parts.arithmetic import dense
@@ -46,7 +46,7 @@ class Residual(Pointwise):
         _same_width(self, self.cell, input_size)
         return self.cell.init(key, input_size, dtype)
 
-    def after(self, weights: Weights, x: Any, y: Any) -> Any:
+    def after(self, weights: Weights, x: Inputs, y: Any) -> Any:
         return x + y
 
 
@@ -85,7 +85,7 @@ class Highway(Pointwise):
             "transform_bias": jnp.broadcast_to(bias, (input_size,)),
         }
 
-    def after(self, weights: Weights, x: Any, y: Any) -> Any:
+    def after(self, weights: Weights, x: Inputs, y: Any) -> Any:
         gate = jax.nn.sigmoid(dense(x, weights["transform_kernel"], weights["transform_bias"]))
         return gate * y + (1 - gate) * x
 
@@ -145,7 +145,7 @@ class Projection(Pointwise):
         projection = self.kernel_init(kernel_key, (self.cell.output_size, self.size), dtype)
         return {"cell": params, "projection": projection}
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Carry:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> Carry:
         carry = super().initial_carry(params, batch_shape, like=like)
         if not self.recurrent:
             return carry
@@ -153,12 +153,12 @@ class Projection(Pointwise):
         old = getattr(carry, name)
         return carry._replace(**{name: jnp.zeros((*batch_shape, self.size), old.dtype)})
 
-    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
+    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Out]:
         carry, out = super().step(weights, carry, drive)
         if not self.recurrent:
             return carry, out
         out = dense(out, weights["projection"])
         return carry._replace(**{_emitting(self.cell).emits: out}), out
 
-    def after(self, weights: Weights, x: Any, y: Any) -> Any:
+    def after(self, weights: Weights, x: Inputs, y: Any) -> Any:
         return y if self.recurrent else dense(y, weights["projection"])

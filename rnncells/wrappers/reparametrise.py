@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Cell, Params, Shape, Weights
+from rnncells.cell import Cell, Like, Params, Shape, Weights
 from rnncells.dtypes import accumulator
 from rnncells.fields import Number, number, static
 from rnncells.initializers import Normal
@@ -68,7 +68,7 @@ class LowRank(Wrapper):
         return with_kernels(self, super().init(cell_key, input_size, dtype), RECURRENT, new)
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
         factored = with_kernels(self, params, RECURRENT, lambda cell, factors: Factored(**factors))
         return super().prepare(factored, key, batch_shape, like=like)
@@ -100,7 +100,7 @@ class WeightNorm(Wrapper):
         return with_kernels(self, super().init(key, input_size, dtype), RECURRENT, new)
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
         def new(cell: Cell, parts: dict[str, jax.Array]) -> jax.Array:
             direction, length = parts["direction"], parts["length"]
@@ -149,7 +149,7 @@ class _NormalisedProducts(Wrapper):
         return {"cell": params, "scale": scale}
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
         weights = self.cell.prepare(params["cell"], key, batch_shape, like=like)
         for name, scale in params["scale"].items():

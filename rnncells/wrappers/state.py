@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnncells.cell import Carry, Cell, Drive, Params, Shape, Weights
+from rnncells.cell import Carry, Cell, Drive, Inputs, Like, Out, Outputs, Params, Shape, Weights, derived
 from rnncells.dtypes import accumulator, real
 from rnncells.fields import number
 from rnncells.parts.arithmetic import constant, select
@@ -34,6 +34,7 @@ class _StateWrapper(TickWrapper):
     only together are refused.
     """
 
+    noisy = True
     operation: ClassVar[str]
     """The method of a monoid that does the same to its elements, so that a linear cell stays linear."""
 
@@ -45,8 +46,8 @@ class _StateWrapper(TickWrapper):
                 f" {self.cell}, whose parts share a scale or a count; wrap its output instead."
             )
 
-    @property
-    def linear(self) -> bool:  # type: ignore[override]
+    @derived
+    def linear(self) -> bool:
         return self.cell.linear and self.reads == "after" and hasattr(self.monoid, self.operation)
 
     @abc.abstractmethod
@@ -63,21 +64,21 @@ class _StateWrapper(TickWrapper):
         jax.eval_shape(self.change, None, state, state)  # refuses rates that do not fit the state now
         return params
 
-    def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
+    def project(self, weights: Weights, x: Inputs, key: chex.PRNGKey | None = None) -> Drive:
         own, inner_key = split(key)
         drive = super().project(weights, x, inner_key)
         if self.linear:
             return with_element(drive, self.change_element(own, drive.element))
         return WrappedDrive(drive, own)
 
-    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
+    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Out]:
         if self.linear:
             return super().step(weights, carry, drive)
         new, out = super().step(weights, carry, drive.inner)
         changed = self.change(drive.own, carry, new)
         return changed, carried_out(out, new, changed)
 
-    def readout(self, weights: Weights, out: Any, drive: Drive) -> Any:
+    def readout(self, weights: Weights, out: Out, drive: Drive) -> Outputs:
         return super().readout(weights, out, drive if self.linear else drive.inner)
 
 
@@ -87,6 +88,8 @@ def _floating(leaf: Any) -> bool:
 
 def _each(change: Callable[..., Any], key: chex.PRNGKey | None, numbers: Any, old: Any, new: Any) -> Any:
     """`change(key, number, old, new)` of every floating part of a state, each with a key of its own."""
+    leaves: list[jax.Array]
+    structure: Any
     leaves, structure = jax.tree.flatten(new)
     keys = [None] * len(leaves) if key is None else list(jax.random.split(key, len(leaves)))
     changed = [
@@ -223,7 +226,7 @@ class LearnedCarry(Wrapper):
             "carry": {name: _to_real(leaf).astype(dtype) for name, leaf in _named(start) if _floating(leaf)},
         }
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Carry:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> Carry:
         if params is None:
             raise ValueError("params: expected those of the LearnedCarry, which hold the state, got None.")
         start = self.cell.initial_carry(params["cell"], batch_shape, like=like)
@@ -234,7 +237,7 @@ class LearnedCarry(Wrapper):
         return jax.tree.unflatten(jax.tree.structure(start), learned)
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
         return {"cell": self.cell.prepare(params["cell"], key, batch_shape, like=like)}
 

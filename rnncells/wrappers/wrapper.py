@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import chex
 import jax
@@ -13,9 +13,24 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Drive, Params, Result, Run, Scan, Shape, Timed, Weights
+from rnncells.cell import (
+    Carry,
+    Cell,
+    Drive,
+    Inputs,
+    Like,
+    Out,
+    Outputs,
+    Params,
+    Result,
+    Run,
+    Scan,
+    Shape,
+    Timed,
+    Weights,
+    derived,
+)
 from rnncells.fields import inner
-from rnncells.linear_scan import Monoid
 from rnncells.parts.arithmetic import select
 from rnncells.parts.stand_ins import replace_kernels
 
@@ -38,6 +53,11 @@ def split(key: chex.PRNGKey | None) -> tuple[Any, Any]:
     return (None, None) if key is None else tuple(jax.random.split(key))
 
 
+def _of_cell(name: str) -> Any:
+    """What the inner cell says of itself."""
+    return derived(lambda self: getattr(self.cell, name))
+
+
 class Wrapper(Cell):
     """A cell around a cell. Where it has parameters of its own, the inner ones lie under "cell"."""
 
@@ -49,59 +69,29 @@ class Wrapper(Cell):
     def children(self) -> Mapping[str, Cell]:
         return {"cell" if self.has_params else "": self.cell}
 
-    @property
-    def gates(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.cell.gates
-
-    @property
-    def input_ndim(self) -> int:  # type: ignore[override]
-        return self.cell.input_ndim
-
-    @property
-    def timed(self) -> bool:  # type: ignore[override]
-        return self.cell.timed
-
-    @property
-    def blendable(self) -> bool:  # type: ignore[override]
-        return self.cell.blendable
-
-    @property
-    def features(self) -> int:
-        return self.cell.features  # type: ignore[attr-defined,no-any-return]
-
-    @property
-    def output_size(self) -> int:
-        return self.cell.output_size
+    gates = _of_cell("gates")
+    input_ndim = _of_cell("input_ndim")
+    timed = _of_cell("timed")
+    blendable = _of_cell("blendable")
+    linear = _of_cell("linear")
+    features = _of_cell("features")
+    output_size = _of_cell("output_size")
+    # Of linear cells alone, see parts/linear.py:
+    reads = _of_cell("reads")
+    associative = _of_cell("associative")
+    chunk_size = _of_cell("chunk_size")
+    monoid = _of_cell("monoid")
 
     def block(self, kernel: str) -> int:
         return self.cell.block(kernel)
 
-    @property
-    def linear(self) -> bool:  # type: ignore[override]
-        return self.cell.linear
-
-    @property
-    def reads(self) -> Literal["after", "before"]:
-        """This and the next ones are of linear cells alone: see parts/linear.py."""
-        return self.cell.reads  # type: ignore[attr-defined,no-any-return]
-
-    @property
-    def associative(self) -> bool:
-        return self.cell.associative  # type: ignore[attr-defined,no-any-return]
-
-    @property
-    def chunk_size(self) -> int | None:
-        return self.cell.chunk_size  # type: ignore[attr-defined,no-any-return]
-
-    @property
-    def monoid(self) -> Monoid:
-        return self.cell.monoid  # type: ignore[attr-defined,no-any-return]
-
     def read(self, weights: Weights, state: Carry, drive: Drive) -> Any:
-        return self.cell.read(self.inside(weights), state, drive)  # type: ignore[attr-defined]
+        inner: Any = self.cell
+        return inner.read(self.inside(weights), state, drive)
 
-    def chunk(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
-        return self.cell.chunk(self.inside(weights), carry, drive)  # type: ignore[attr-defined,no-any-return]
+    def chunk(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Out]:
+        inner: Any = self.cell
+        return inner.chunk(self.inside(weights), carry, drive)
 
     @property
     def layered(self) -> bool:
@@ -116,22 +106,22 @@ class Wrapper(Cell):
     def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         return self.cell.init(key, input_size, dtype)
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Carry:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> Carry:
         return self.cell.initial_carry(self.inside(params), batch_shape, like=like)
 
     def prepare(
-        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Any = None
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
         weights = self.cell.prepare(self.inside(params), key, batch_shape, like=like)
         return {**params, "cell": weights} if self.has_params else weights
 
-    def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
+    def project(self, weights: Weights, x: Inputs, key: chex.PRNGKey | None = None) -> Drive:
         return self.cell.project(self.inside(weights), x, key)
 
-    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Any]:
+    def step(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Out]:
         return self.cell.step(self.inside(weights), carry, drive)
 
-    def readout(self, weights: Weights, out: Any, drive: Drive) -> Any:
+    def readout(self, weights: Weights, out: Out, drive: Drive) -> Outputs:
         return self.cell.readout(self.inside(weights), out, drive)
 
     def over(self, scan: Scan, run: Run) -> Result:
@@ -155,16 +145,16 @@ class TickWrapper(Wrapper):
 class DrivenWrapper(Wrapper):
     """A wrapper whose drive is a `WrappedDrive`."""
 
-    def step(self, weights: Weights, carry: Carry, drive: WrappedDrive) -> tuple[Carry, Any]:
+    def step(self, weights: Weights, carry: Carry, drive: WrappedDrive) -> tuple[Carry, Out]:
         return super().step(weights, carry, drive.inner)
 
     def read(self, weights: Weights, state: Carry, drive: WrappedDrive) -> Any:
         return super().read(weights, state, drive.inner)
 
-    def chunk(self, weights: Weights, carry: Carry, drive: WrappedDrive) -> tuple[Carry, Any]:
+    def chunk(self, weights: Weights, carry: Carry, drive: WrappedDrive) -> tuple[Carry, Out]:
         return super().chunk(weights, carry, drive.inner)
 
-    def readout(self, weights: Weights, out: Any, drive: WrappedDrive) -> Any:
+    def readout(self, weights: Weights, out: Out, drive: WrappedDrive) -> Outputs:
         return super().readout(weights, out, drive.inner)
 
 
@@ -175,17 +165,17 @@ class Pointwise(DrivenWrapper):
     """
 
     @abc.abstractmethod
-    def after(self, weights: Weights, x: Any, y: Any) -> Any:
+    def after(self, weights: Weights, x: Inputs, y: Any) -> Any:
         """The output of a tick, from its input (without time stamps) and the inner cell's output."""
 
     @property
     def layered(self) -> bool:
         return self.cell.layered
 
-    def project(self, weights: Weights, x: Any, key: chex.PRNGKey | None = None) -> Drive:
+    def project(self, weights: Weights, x: Inputs, key: chex.PRNGKey | None = None) -> Drive:
         return WrappedDrive(super().project(weights, x, key), values_of(x))
 
-    def readout(self, weights: Weights, out: Any, drive: WrappedDrive) -> Any:
+    def readout(self, weights: Weights, out: Out, drive: WrappedDrive) -> Outputs:
         return self.after(weights, drive.own, super().readout(weights, out, drive))
 
     def over(self, scan: Scan, run: Run) -> Result:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Drive, Params, Shape, Weights
+from rnncells.cell import Carry, Cell, Drive, Like, Params, Shape, Weights, derived
 from rnncells.cells.gated.lstm import LSTMCarry
 from rnncells.dtypes import dtype_of, wider
 from rnncells.fields import number, static
@@ -68,8 +68,8 @@ class _ConvCell(Cell):
                 f" per axis of shape {self.shape}, got {self.kernel_size}."
             )
 
-    @property
-    def input_ndim(self) -> int:  # type: ignore[override]
+    @derived
+    def input_ndim(self) -> int:
         """The spatial axes and the channels."""
         return len(self.shape) + 1
 
@@ -97,10 +97,12 @@ class _ConvCell(Cell):
             drawn = drawn * math.sqrt((rows + size) / (rows + taps * size))
         return drawn.reshape(*self._taps, channels, gates * size)
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = ()) -> Carry:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> Carry:
         return jnp.zeros((*batch_shape, *self.shape, self.features), dtype_of(params))
 
-    def prepare(self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = ()) -> Weights:
+    def prepare(
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
+    ) -> Weights:
         size = params["kernel"].shape[-2] if "kernel" in params else 1
         checks.params(self, jax.eval_shape(lambda: self.init(jax.random.key(0), size)), params, size)
         return params
@@ -203,7 +205,7 @@ class ConvLSTM(_ConvCell):
             params["peephole"] = jnp.zeros((3, *self.shape, self.features), dtype)
         return params
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = ()) -> LSTMCarry:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> LSTMCarry:
         cell, hidden = (super(ConvLSTM, self).initial_carry(params, batch_shape) for _ in range(2))
         return LSTMCarry(cell, hidden)
 

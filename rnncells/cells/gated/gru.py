@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnncells.cell import Params, Shape, Weights
+from rnncells.cell import Like, Params, Shape, Weights
 from rnncells.dtypes import dtype_of
 from rnncells.fields import static
 from rnncells.parts.activations import Activation, activation
@@ -113,7 +113,9 @@ class OutputGatedGRU(GatedCell):
     candidate_activation: Activation = activation("sigmoid")
     output_activation: Activation = activation("sigmoid")
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = ()) -> OutputGatedGRUCarry:
+    def initial_carry(
+        self, params: Params = None, batch_shape: Shape = (), like: Like = None
+    ) -> OutputGatedGRUCarry:
         shape, dtype = (*batch_shape, self.features), dtype_of(params)
         return OutputGatedGRUCarry(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 

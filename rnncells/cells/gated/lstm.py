@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnncells.cell import Params, Shape, Weights
+from rnncells.cell import Like, Params, Shape, Weights
 from rnncells.dtypes import dtype_of
 from rnncells.fields import number
 from rnncells.initializers import ForgetBias, Initializer, Zeros, scheme
@@ -36,7 +36,7 @@ class LSTMFamily(GatedCell):
     candidate_activation: Activation = activation("tanh")
     output_activation: Activation = activation("tanh")
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = ()) -> LSTMCarry:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> LSTMCarry:
         shape, dtype = (*batch_shape, self.features), dtype_of(params)
         return LSTMCarry(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 

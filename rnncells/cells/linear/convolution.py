@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import chex
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Params, Shape, Weights
+from rnncells.cell import Like, Params, Shape, Weights
 from rnncells.dtypes import computes_in, dtype_of
 from rnncells.fields import static
 from rnncells.initializers import Glorot, Initializer, Zeros, scheme
@@ -64,7 +62,7 @@ class CausalConvolution(LinearCell):
             "bias": self.bias_init(bias_key, (self.features,), dtype),
         }
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> jax.Array:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> jax.Array:
         if params is None and like is None:
             raise ValueError(
                 "params: expected those of the cell, which know the width of the input, got None."
@@ -74,7 +72,7 @@ class CausalConvolution(LinearCell):
 
     def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> LinearDrive:
         checks.features("x", x, weights["kernel"].shape[0] // self.width)
-        return LinearDrive(ShiftElement(jnp.ones(x.shape[:-1], jnp.int32), x))
+        return LinearDrive(ShiftElement(jnp.ones_like(x[..., 0], jnp.int32), x))
 
     def readout(self, weights: Weights, out: jax.Array, drive: LinearDrive) -> jax.Array:
         window = out.reshape(*out.shape[:-2], -1).astype(computes_in(weights))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Params, Shape, Weights
+from rnncells.cell import Like, Params, Shape, Weights
 from rnncells.dtypes import accumulator, computes_in, dtype_of, wider
 from rnncells.fields import Number, number, static
 from rnncells.initializers import Normal
@@ -76,11 +74,13 @@ class LRU(LinearCell):
         logs = {"log_decay": decay, "log_phase": jnp.log(phase), "log_gain": gain}
         return kernels | {name: leaf.astype(dtype) for name, leaf in logs.items()}
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> jax.Array:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> jax.Array:
         dtype = wider(accumulator(dtype_of(params, like)), jnp.complex64)
         return jnp.zeros((*batch_shape, self.features), dtype)
 
-    def prepare(self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = ()) -> Weights:
+    def prepare(
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
+    ) -> Weights:
         wide = accumulator(params["log_decay"].dtype)
         decay, phase, gain = (
             jnp.exp(params[f"log_{name}"].astype(wide)) for name in ("decay", "phase", "gain")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from rnncells.cell import Params, Shape, Weights
+from rnncells.cell import Like, Params, Shape, Weights
 from rnncells.dtypes import accumulator, computes_in, dtype_of
 from rnncells.fields import static
 from rnncells.initializers import Glorot, Initializer, scheme
@@ -80,7 +80,7 @@ class RWKV4(LinearCell, ProjectedCell):
             "output_kernel": self.output_init(output_key, (self.features, self.features), dtype),
         }
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Scaled:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> Scaled:
         shape, dtype = (*batch_shape, self.features), accumulator(dtype_of(params, like))
         return Scaled((jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)), jnp.full(shape, -1e30, dtype))
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Params, Shape, Weights
+from rnncells.cell import Like, Params, Shape, Weights
 from rnncells.dtypes import accumulator, computes_in, dtype_of
 from rnncells.fields import static
 from rnncells.linear_scan import Monoid, RunningMaximum, Scaled, ScaledElement
@@ -37,6 +37,12 @@ class KeyValueMemory(RunningMaximum):
     """`Scaled((C, n), m)`: C' = e^f C + e^i k v^T, n' = e^f n + e^i k. The outer product is formed only where
     the
     state is."""
+
+    def identity(self, like: Any) -> Any:
+        if isinstance(like, ScaledElement):
+            return super().identity(like)
+        nothing = jax.tree.map(jnp.zeros_like, like)
+        return nothing._replace(log_update=jnp.full_like(like.log_update, -jnp.inf))
 
     def lift(self, element: Any) -> ScaledElement:
         if isinstance(element, ScaledElement):
@@ -104,7 +110,7 @@ class MLSTM(LinearCell, ProjectedCell):
             "gate_bias": jnp.concatenate([write, jnp.linspace(3, 6, self.heads, dtype=dtype)]),
         }
 
-    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Any = None) -> Scaled:
+    def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> Scaled:
         width, dtype = self.features // self.heads, accumulator(dtype_of(params, like))
         head = (*batch_shape, self.heads)
         memory = jnp.zeros((*head, width, width), dtype), jnp.zeros((*head, width), dtype)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from rnncells import checks
-from rnncells.cell import Cell, Params, Shape, Weights
+from rnncells.cell import Cell, Like, Params, Shape, Weights
 from rnncells.dtypes import accumulator
 from rnncells.fields import choice, static
 from rnncells.initializers import He, Initializer, scheme
@@ -46,7 +46,7 @@ class ExpRNN(Cell):
     gates = ("h",)
 
     features: int = static(check=checks.positive_int)
-    skew_init: str = choice("henaff", "cayley")
+    skew_init: str = choice("henaff", "cayley", default="henaff")
     kernel_init: Initializer = scheme(He())
 
     def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
@@ -64,7 +64,9 @@ class ExpRNN(Cell):
             "bias": jax.random.uniform(bias_key, (size,), dtype, -0.01, 0.01),
         }
 
-    def prepare(self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = ()) -> Weights:
+    def prepare(
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
+    ) -> Weights:
         skew = params["skew"]
         wide = skew.astype(accumulator(skew.dtype))  # no solve in half precision
         upper = jnp.zeros((self.features, self.features), wide.dtype)

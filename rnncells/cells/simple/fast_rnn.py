@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnncells.cell import Params, Shape, Weights
+from rnncells.cell import Like, Params, Shape, Weights
 from rnncells.fields import Number, number
 from rnncells.initializers import Constant, Initializer, Normal, scheme
 from rnncells.parts.activations import Activation, activation
@@ -52,7 +52,9 @@ class FastRNN(DenseCell):
         logits = {"alpha": jnp.asarray(self.alpha, dtype), "beta": jnp.asarray(self.beta, dtype)}
         return super().init(key, input_size, dtype) | logits
 
-    def prepare(self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = ()) -> Weights:
+    def prepare(
+        self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
+    ) -> Weights:
         return params | {name: jax.nn.sigmoid(params[name]) for name in ("alpha", "beta")}
 
     def step(self, weights: Weights, carry: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,0 +1,13 @@
+"""The layers and loops of this library against those of others, timed in one interleaved run.
+
+    peers.py      the same recurrent layer in other libraries, with our parameters in it
+    report.py     what was found: rows, tables, a paragraph, pictures
+    timing.py     how contenders take turns
+    options.py    the command line
+    layers.py     what is timed: one layer
+    loops.py      the training loops that users of Flax write, and ours
+    training.py   what is timed: one run, and many
+    __main__.py   `python -m experiments.benchmark`
+
+Each imports only from those above it, and from the harness.
+"""
