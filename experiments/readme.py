@@ -48,7 +48,7 @@ def adding() -> str:
 
 
 def benchmark() -> str:
-    """The paragraph that `experiments.benchmark --out docs/results/benchmark` left."""
+    """The table that `experiments.benchmark --out docs/results/benchmark` left."""
     return (ROOT / "docs/results/benchmark/summary.md").read_text()
 
 

@@ -65,8 +65,9 @@ def layer(
     if seq_lengths is not None:
         seq_lengths = checks.lengths(seq_lengths, batch_shape, jax.tree.leaves(inputs)[0].shape[0])
     if initial_carry is None and module.carry_init is not None:
-        start = cell.initial_carry(params, batch_shape, like=jax.tree.map(lambda x: x[0], inputs))
-        initial_carry = drawn(start, module.carry_init, init_key)
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
+        initial = cell.initial_carry(params, batch_shape, like=like)
+        initial_carry = drawn(initial, module.carry_init, init_key)
     carry, ys = unroll(
         cell,
         params,
@@ -177,6 +178,6 @@ def drawn(carry: Carry, init: Callable[..., jax.Array], key: chex.PRNGKey | None
     )
 
 
-def silent(cell: Cell, ways: str) -> ValueError:
-    """Noise is asked for, and there is no key."""
+def no_key(cell: Cell, ways: str) -> ValueError:
+    """The cell is to draw noise, and there is nothing to draw it from."""
     return ValueError(f"rngs: {cell} draws noise; expected {ways}, got neither.")

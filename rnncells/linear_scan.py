@@ -199,12 +199,9 @@ class RunningMaximum(Monoid):
     """s' = e^f s + e^i v for `Scaled` states, whose scale is the running maximum m' = max(f + m, i): nothing
     overflows whatever f and i are. Values may be an empty tuple: the state is then the maximum alone."""
 
-    def identity(self, like: ScaledElement) -> ScaledElement:
-        return ScaledElement(
-            jnp.zeros_like(like.log_decay),
-            jnp.full_like(like.log_update, -jnp.inf),
-            jax.tree.map(jnp.zeros_like, like.values),
-        )
+    def identity(self, like: Any) -> Any:
+        nothing = jax.tree.map(jnp.zeros_like, like)
+        return nothing._replace(log_update=jnp.full_like(like.log_update, -jnp.inf))
 
     def combine(self, earlier: ScaledElement, later: ScaledElement) -> ScaledElement:
         values, log_update = self._add(earlier.values, earlier.log_update, later)

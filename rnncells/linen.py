@@ -19,7 +19,7 @@ from jax.typing import DTypeLike
 
 from rnncells import checks
 from rnncells.cell import Carry, Cell, Params, Shape
-from rnncells.flax_layer import as_arrays, drawn, in_dtype, layer, silent, size, start
+from rnncells.flax_layer import as_arrays, drawn, in_dtype, layer, no_key, size, start
 
 
 class RNN(nn.Module):
@@ -165,7 +165,7 @@ def _key(module: nn.Module, deterministic: bool | None) -> chex.PRNGKey | None:
     if asked or module.has_rng(name):
         return module.make_rng(name)
     if module.cell.noisy and not module.is_initializing():
-        raise silent(
+        raise no_key(
             module.cell,
             f"rngs={{{name!r}: key}} in `apply` (and split_rngs={{{name!r}: True}} inside Flax's own RNN), or"
             " deterministic=True",

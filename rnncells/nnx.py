@@ -27,7 +27,7 @@ from jax.typing import DTypeLike
 
 from rnncells import checks
 from rnncells.cell import Carry, Cell, Params, Shape, plain
-from rnncells.flax_layer import as_arrays, drawn, in_dtype, layer, silent, start
+from rnncells.flax_layer import as_arrays, drawn, in_dtype, layer, no_key, start
 
 
 class Held(nnx.Variable):  # type: ignore[type-arg]
@@ -75,7 +75,7 @@ class _Module(nnx.Module):
             raise ValueError(
                 f"hidden_features: expected {cell.output_size}, those of {cell}, got {hidden_features}."
             )
-        self.cell = nnx.data(cell)
+        self.cell = nnx.data(cell)  # `data`: nnx then lets a cell with arrays be assigned later
         self.in_features = in_features
         self.deterministic = deterministic
         self.rng_collection = rng_collection
@@ -110,7 +110,8 @@ class _Module(nnx.Module):
     @params.setter
     def params(self, params: Params) -> None:
         if hasattr(self, "cell_params"):
-            nnx.update(self, nnx.State({"cell_params": params}))
+            checks.params(self.cell, self.params, plain(params), self.in_features)
+            nnx.update(self, nnx.State({"cell_params": plain(params)}))
         else:
             one = functools.partial(to_nnx_var, "params")
             boxed = jax.tree.map(one, params, is_leaf=lambda leaf: isinstance(leaf, AxisMetadata))
@@ -138,7 +139,7 @@ class _Module(nnx.Module):
             return key
         stream = _stream(rngs, self.rng_collection) or self.rngs
         if stream is None:
-            raise silent(
+            raise no_key(
                 self.cell,
                 f"a stream {self.rng_collection!r} in the rngs of the module or of the call, or"
                 " deterministic=True, as after `eval()`",

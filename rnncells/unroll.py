@@ -49,7 +49,8 @@ def unroll(
         xs: [T, *B, I] with any number of batch axes, none included, or the pytree that the cell takes.
         carry: the state before the first tick; `cell.initial_carry` by default.
         lengths: int [*B]. Ticks at or past the length do not exist: the carry passes them by and
-            their output is zero. 0 is legal. Concrete values must lie in [0, T], traced ones are clipped.
+            their output is zero; `last` finds the last one before. 0 is legal. Concrete values must lie in
+            [0, T], traced ones are clipped.
         mask: bool [T, *B]. A False tick does not exist, nor does its reset; its input is never read.
         resets: bool [T, *B]. True marks the first tick of a segment, in input order: the state there
             is `cell.initial_carry`, whatever came before, and no gradient crosses.

@@ -117,7 +117,6 @@ def drawn(cell: Cell, length: int = T, batch=(B,), size: int = INPUT, dtype=jnp.
     return params, random_carry(cell, params, xs), xs
 
 
-
 def at(tree, *index):
     return jax.tree.map(lambda leaf: leaf[index], tree)
 

@@ -1,4 +1,4 @@
-"""One cell as a layer in Flax's ways, for tests: batch-major functions of the inputs."""
+"""One cell as a layer in Flax's ways, for tests: batch-major functions of the inputs, without noise."""
 
 import functools
 
@@ -30,11 +30,12 @@ def bare(cell, params, xs, **options):
 
 
 def linen(cell, params, **settings):
-    return functools.partial(rnncells.linen.RNN(cell, **settings).apply, {"params": {"cell": params}})
+    module = rnncells.linen.RNN(cell, deterministic=True, **settings)
+    return functools.partial(module.apply, {"params": {"cell": params}})
 
 
 def in_nnx(cell, params, kind=rnncells.nnx.RNN, **settings):
-    module = kind(cell, INPUT, rngs=nnx.Rngs(0), **settings)
+    module = kind(cell, INPUT, deterministic=True, rngs=nnx.Rngs(params=0), **settings)
     module.params = params
     return module
 
@@ -45,7 +46,7 @@ def ours(cell, params, **settings):
 
 def own(cell, params, **settings):
     """Flax's own RNN, of linen and of nnx, around our cells."""
-    around = flax.linen.RNN(rnncells.linen.RNNCell(cell), **settings)
+    around = flax.linen.RNN(rnncells.linen.RNNCell(cell, deterministic=True), **settings)
     variables = {"params": {"cell": {"cell": params}}}
     inside = in_nnx(cell, params, rnncells.nnx.RNNCell)
     return functools.partial(around.apply, variables), nnx.RNN(inside, **settings)

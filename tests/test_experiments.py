@@ -19,7 +19,7 @@ from tests.echo import read, small
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs/train.md"
+PAGE = pathlib.Path(__file__).parent.parent / "docs/guides/train.md"
 FOLDER = pathlib.Path(experiments.__file__).parent
 SCRIPTS = {"adding": adding, "copy": copy}
 SMALL = (

@@ -72,10 +72,12 @@ def test_inside_flax_bidirectional(cell):
     expected = jnp.concatenate([forward, backward], -1)
     lengths = jnp.asarray(LENGTHS)
 
-    both = flax.linen.Bidirectional(rnncells.linen.RNN(cell), rnncells.linen.RNN(cell))
+    layer = functools.partial(rnncells.linen.RNN, cell, deterministic=True)
+    both = flax.linen.Bidirectional(layer(), layer())
     tree = {"forward_rnn": {"cell": params}, "backward_rnn": {"cell": other}}
     close(both.apply({"params": tree}, xs, seq_lengths=lengths), expected)
-    theirs = flax.linen.Bidirectional(*(flax.linen.RNN(rnncells.linen.RNNCell(cell)) for _ in range(2)))
+    inside = rnncells.linen.RNNCell(cell, deterministic=True)
+    theirs = flax.linen.Bidirectional(flax.linen.RNN(inside), flax.linen.RNN(inside.copy()))
     nested = {name: {"cell": leaf} for name, leaf in tree.items()}
     close(theirs.apply({"params": nested}, xs, seq_lengths=lengths)[VALID], expected[VALID])
 
@@ -130,15 +132,15 @@ def test_parallel_passes_through():
 
 @every_kind
 def test_dtype_and_param_dtype(cell):
-    xs = inputs(cell)
-    half = rnncells.linen.RNN(cell, dtype=jnp.bfloat16)
-    variables = half.init(jax.random.key(0), xs)
+    xs, half = inputs(cell), {"dtype": jnp.bfloat16, "deterministic": True}
+    layer = rnncells.linen.RNN(cell, **half)
+    variables = layer.init(jax.random.key(0), xs)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} <= {jnp.dtype("float32")}
-    assert half.apply(variables, xs).dtype == jnp.bfloat16
-    module = rnncells.nnx.RNN(cell, INPUT, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    assert layer.apply(variables, xs).dtype == jnp.bfloat16
+    module = rnncells.nnx.RNN(cell, INPUT, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(params=0), **half)
     assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(module))} <= {jnp.dtype("bfloat16")}
     assert module(xs).dtype == jnp.bfloat16
-    around = flax.linen.RNN(rnncells.linen.RNNCell(cell, dtype=jnp.bfloat16))
+    around = flax.linen.RNN(rnncells.linen.RNNCell(cell, **half))
     assert around.apply(around.init(jax.random.key(0), xs), xs).dtype == jnp.bfloat16
 
 

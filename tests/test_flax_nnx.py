@@ -42,6 +42,8 @@ def test_update_and_split(cell):
     close(layer.params, random_params(cell))
     nnx.update(layer, nnx.state(other, nnx.Param))
     close(layer(XS), expected)
+    with pytest.raises(ValueError, match="params: for xs with 3 features"):
+        layer.params = {"kernel": layer.params["kernel"]}
 
 
 def test_swept_numbers_under_jax_vmap():

@@ -351,7 +351,7 @@ def test_every_experiment_may_be_swept():
 
 
 ROOT = pathlib.Path(__file__).parent.parent
-COMMANDS = re.findall(r"```sh\n(.*?)\n```", (ROOT / "docs/sweep.md").read_text(), re.DOTALL)
+COMMANDS = re.findall(r"```sh\n(.*?)\n```", (ROOT / "docs/guides/sweep.md").read_text(), re.DOTALL)
 MADE = re.findall(
     r"^\t\$\(BIN\)/(.*experiments\.sweep.*) \$\(ARGS\)$", (ROOT / "Makefile").read_text(), re.MULTILINE
 )

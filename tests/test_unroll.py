@@ -84,3 +84,62 @@ def check_options(cell, seed, size=INPUT):
 @pytest.mark.parametrize("seed", [0, *(pytest.param(i, marks=pytest.mark.laws) for i in range(1, 5))])
 def test_combined_options_equal_loops(cell, seed):
     check_options(cell, seed + 10 * list(TRAITS.values()).index(cell))
+
+
+@exact
+@pytest.mark.parametrize("reverse", [False, pytest.param(True, marks=pytest.mark.laws)])
+@over_traits
+def test_packed_segments_equal_each_alone(cell, reverse):
+    """Two sequences packed into one, against each by itself; the carry given is not read, and nothing crosses."""
+    params, _, xs = drawn(cell, T, (B,))
+    cut, resets = 3, np.zeros((T, B), bool)
+    resets[[0, cut]] = True
+    unread = cell.initial_carry(params, (B,), like=tick_of(xs))
+    unread = with_floating(unread, [jnp.full_like(leaf, jnp.nan) for leaf in floating(unread)])
+    carry = None if reverse else unread  # read backwards, the last segment goes on from the carry
+
+    def packed(params, xs):
+        return run(cell, params, xs, carry, resets=resets, reverse=reverse)[1]
+
+    def alone(params, xs):
+        parts = (at(xs, slice(cut)), at(xs, slice(cut, None)))
+        return jnp.concatenate([run(cell, params, part, reverse=reverse)[1] for part in parts])
+
+    close(scored(packed, (params, xs)), scored(alone, (params, xs)), atol=1e-10)
+    here, others = (slice(cut), slice(cut, None)) if reverse else (slice(cut, None), slice(cut))
+    crossing = scored(lambda xs: packed(params, xs)[here], (xs,))[1]
+    assert not any(np.any(leaf[others]) for leaf in crossing)
+    assert any(np.any(leaf[here]) for leaf in crossing)
+
+
+@over_traits
+def test_traced_lengths_are_clipped(cell):
+    """Also those in 8 bits, which cannot hold T."""
+    params, xs = random_params(cell), inputs(cell, 300, (B,), dtype=jnp.float32)
+    expected = unroll(cell, params, xs, lengths=[0, 3, 300])
+    close(run(cell, params, xs, lengths=jnp.array([-2, 3, 305])), expected, atol=1e-5)
+    close(run(cell, params, xs, lengths=jnp.array([0, 3, 2**31 - 1], jnp.uint32)), expected, atol=1e-5)
+    expected = unroll(cell, params, xs, lengths=[0, 3, 250])
+    close(run(cell, params, xs, lengths=jnp.array([0, 3, 250], jnp.uint8)), expected, atol=1e-5)
+
+
+@over_traits
+def test_no_ticks_and_no_sequences(cell):
+    params, carry, xs = drawn(cell, T, (B,), dtype=jnp.float32)
+    none = at(xs, slice(0))
+    for options in ({}, {"reverse": True, "resets": np.zeros((0, B), bool), "truncate_every": 2}):
+        last, ys = unroll(cell, params, none, carry, **options)
+        close(last, carry, atol=0)
+        assert ys.shape == (0, B, cell.output_size)
+    last, ys = unroll(cell, params, at(xs, slice(None), slice(0)), lengths=np.zeros(0, int))
+    assert ys.shape == (T, 0, cell.output_size)
+    assert all(leaf.shape[0] == 0 for leaf in jax.tree.leaves(last))
+
+
+@over_traits
+def test_lengths_of_unread_sequences_leave_the_carry(cell):
+    params, carry, xs = drawn(cell, T, (B,), dtype=jnp.float32)
+    unread = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), xs)
+    last, ys = unroll(cell, params, unread, carry, lengths=[0, 0, 0])
+    close(last, carry, atol=0)
+    assert not np.any(ys)

@@ -163,7 +163,7 @@ class Wandering(_Small):
     """A key in the state: h' = tanh(x W + h U + e), with e drawn by the state itself."""
 
     def initial_carry(self, params=None, batch_shape=(), like=None):
-        keys = jax.random.split(jax.random.key(0), batch_shape)
+        keys = jnp.broadcast_to(jax.random.key(0), batch_shape)
         return keys, super().initial_carry(params, batch_shape)
 
     def step(self, weights, carry, drive):

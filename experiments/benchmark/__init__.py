@@ -1,7 +1,8 @@
 """The layers and loops of this library against those of others, timed in one interleaved run.
 
     peers.py      the same recurrent layer in other libraries, with our parameters in it
-    report.py     what was found: rows, tables, a paragraph, pictures
+    report.py     what was found: rows, tables, pictures
+    summary.py    what a reader wants to know first, as one table
     timing.py     how contenders take turns
     options.py    the command line
     layers.py     what is timed: one layer

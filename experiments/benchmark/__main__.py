@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from experiments.benchmark import layers, report, training
+from experiments.benchmark import layers, report, summary, training
 from experiments.benchmark.options import ALL, Config, Section
 from experiments.benchmark.report import Row
 from experiments.harness.processes import use_every_core
@@ -57,7 +57,9 @@ def main(config: Config) -> None:
     captions: dict[str, str] = {section: inspect.getdoc(SECTIONS[section]) or "" for section in ALL}
     report.write(rows, captions, config.out)
     report.show(console, rows, {section: captions[section] for section in chosen})
-    console.print(report.summarise(rows), f"Everything is in {config.out}.")
+    text = summary.summarise(rows)
+    (config.out / "summary.md").write_text(text)
+    console.print(text, f"Everything is in {config.out}.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""What a benchmark found, as tables, a paragraph and pictures."""
+"""What a benchmark found, as tables and pictures."""
 
 from __future__ import annotations
 
 import json
-import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,13 +49,12 @@ def save(rows: list[Row], out: pathlib.Path) -> None:
 
 
 def write(rows: list[Row], captions: Mapping[str, str], out: pathlib.Path) -> None:
-    """table.md with a caption for each section, summary.md and the pictures."""
+    """table.md with a caption for each section, and the pictures."""
     tables = []
     for section, caption in captions.items():
         if own := find(rows, section=section):
             tables.append(f"## {section}\n\n{caption}\n\n{measured(own)}\n\n{markdown(tabulate(own))}\n")
     (out / "table.md").write_text("".join(tables))
-    (out / "summary.md").write_text(summarise(rows))
     draw(rows, out / "benchmark.png")
     draw_training(rows, out / "training.png")
 
@@ -102,71 +100,6 @@ def tabulate(rows: list[Row]) -> list[dict[str, str]]:
                 line["compile s"] = f"{facts['compile_seconds']:.2f}" if "compile_seconds" in facts else ""
             lines.append(line)
     return lines
-
-
-def summarise(rows: list[Row]) -> str:
-    """What a reader wants to know first, as one paragraph; what was not measured is left out."""
-
-    def mean(rows: list[Row]) -> float:
-        return math.exp(sum(math.log(row["ratio"]) for row in rows) / len(rows))
-
-    def span(rows: list[Row]) -> str:
-        low, high = (f"{pick(row['ratio'] for row in rows):.2f}" for pick in (min, max))
-        return low if low == high else f"{low} to {high}"
-
-    said = []
-    gradients = [row for row in find(rows, section="layers", **{"pass": GRADIENT}) if row["cell"] != "MinGRU"]
-    if linen := find(gradients, name="linen"):
-        pairs = [(find(gradients, name="ours", cell=r["cell"], shape=r["shape"])[0], r) for r in linen]
-        cores = linen[0]["cores"]
-        memory = max(ours["temp_bytes"] / peer["temp_bytes"] for ours, peer in pairs)
-        said.append(
-            f"Forward and gradient of one layer, float32, {cores} cores: flax.linen takes {mean(linen):.2f}"
-            f" times as long as rnncells (geometric mean over {len(linen)} pairs of cell and shape;"
-            f" {span(linen)}), and rnncells takes at most {memory:.2f} times its temporary memory"
-        )
-    if jax_peers := [row for row in gradients if row["name"] in peers.RECURRENT and row["name"] != "torch"]:
-        near = min(jax_peers, key=lambda row: row["ratio"])
-        where = f"{near['cell']}, B,T,I,H = {near['shape']}"
-        said.append(f"The nearest JAX library on any shape is {near['name']}, {near['ratio']:.2f}x ({where})")
-    for cell in ("LSTM", "GRU"):
-        if torch := find(gradients, name="torch", cell=cell):
-            said.append(f"PyTorch's {cell}: {mean(torch):.2f}x ({span(torch)})")
-    if apart := find(rows, section="sharded", name="linen on one device"):
-        said.append(f"Our batch spread over all cores, flax.linen on one device: {span(apart)}x")
-    if compiled := find(rows, section="length", name="linen"):
-        ticks = int(compiled[0]["shape"].split(",")[1])
-        said.append(
-            f"Compiling T = {ticks:,} takes {1 / compiled[0]['ratio']:.2f} times as long as flax.linen's"
-        )
-    for row in find(rows, section="length", **{"pass": GRADIENT}):
-        if row["name"] != row["base"]:
-            memory = row["temp_bytes"] / 1e6
-            ratio = f"{row['ratio']:.2f} times the time per tick of {row['base']}"
-            said.append(f"{row['name']}: {ratio}, and {memory:,.0f} MB of temporary memory")
-    linear = find(rows, section="linear")
-    if plain := find(linear, name="one loop"):
-        lengths = [int(str(row["shape"]).split(",")[1]) for row in plain]
-        where = f"one MinGRU of T = {min(lengths):,} to {max(lengths):,}"
-        said.append(f"Plain jax.lax.scan over {where} takes {span(plain)} times as long as rnncells")
-    if scans := find(linear, name="associative"):
-        said.append(f"By an associative scan it takes {span(scans)} times as long")
-    said += [training(rows, row) for row in find(rows, name="ours", **{"pass": TRAINING})]
-    return ". ".join(said) + ".\n"
-
-
-def training(rows: list[Row], ours: Row) -> str:
-    """One sentence about our loop against the others."""
-    what = "Training one LSTM" if ours["section"] == "train" else f"A sweep of {ours['runs']} LSTMs"
-    where = f"{ours['cores']} cores, B,T,I,H = {ours['shape']}"
-    same = {key: ours[key] for key in ("section", "shape", "cell", "pass")}
-    ratios = []
-    for name, words in LOOPS.items():
-        for row in find(rows, name=name, **same):
-            ratios.append(f"{row['ratio']:.2f} times as many as {words[ours['section']]}")
-    start = f"{what} on the adding problem, end to end ({where})"
-    done = f"{ours['updates_per_second']:.4g} updates per second"
-    return f"{start}: {', '.join([done, *ratios])}"
 
 
 def draw(rows: list[Row], path: pathlib.Path) -> None:

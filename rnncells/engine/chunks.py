@@ -1,5 +1,4 @@
-"""A sequence in chunks of ticks, one after the other: to keep less, to cut gradients, to stay in the
-cache."""
+"""A sequence in chunks of ticks: to keep less, to cut gradients, to stay in the cache."""
 
 from __future__ import annotations
 
@@ -77,7 +76,7 @@ def concrete(length: Any) -> bool:
 
 
 CACHE = 3 * 2**18
-"""Numbers in the elements of one chunk on a CPU, by measurement (docs/performance.md, "Linear cells")."""
+"""Numbers in the elements of one chunk on a CPU, by measurement: docs/developers/performance.md."""
 SHORTEST = 256
 """Where fewer ticks than this fit, wide ones, there is no reliable gain, by measurement too."""
 FEWEST = 64

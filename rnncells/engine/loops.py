@@ -93,7 +93,7 @@ def _sequential(cell: Cell, run: Run) -> Result:
 
 
 def _one_by_one(cell: LinearCell, run: Run) -> Result:
-    """A linear cell tick by tick, in chunks that only save time. Measured in docs/performance.md."""
+    """A linear cell tick by tick, in chunks that only save time (docs/developers/performance.md)."""
     if _brings_chunks(cell, run):
         return _own_chunks(cell, run)
     first = jax.tree.map(lambda leaf: leaf[0], run.ticks)

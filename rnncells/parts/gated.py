@@ -32,8 +32,7 @@ from rnncells.parts.arithmetic import align, dense, split_gates
 
 
 class ProjectedCell(Cell):
-    """kernel [I, G*H] and bias [G*H], the gates fused in the order of `gates`; the drive is x W + b, [...,
-    G*H].
+    """kernel [I, G*H] and bias [G*H], the gates fused in the order of `gates`; the drive is x W + b.
 
     Where a gate has no block in one of the two, subclasses name those that have: `input_gates`,
     `biased_gates`. The drive then holds the gates that have either, and `split_drive` takes it apart by name.

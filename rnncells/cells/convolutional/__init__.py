@@ -1,5 +1,4 @@
-"""Convolutional cells: states that are sequences, images or volumes. They take a shape, so none is in
-`CELLS`.
+"""Convolutional cells: states that are sequences, images or volumes. They take a shape: none is in `CELLS`.
 
 conv.py   ConvLSTM, ConvGRU
 """

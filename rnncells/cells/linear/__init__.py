@@ -1,9 +1,9 @@
 """Linear cells: the state enters linearly, so that time runs in parallel.
 
-    min_rnn.py       MinGRU, MinLSTM
-    lru.py           LRU
-    rwkv.py          RWKV4
-    convolution.py   CausalConvolution, the window that others are composed with
+min_rnn.py       MinGRU, MinLSTM
+lru.py           LRU
+rwkv.py          RWKV4
+convolution.py   CausalConvolution, the window that others are composed with
 """
 
 from rnncells.cells.linear.convolution import CausalConvolution

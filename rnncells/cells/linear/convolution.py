@@ -26,8 +26,8 @@ class CausalConvolution(LinearCell):
     Its state is the window, so that a sequence may be split anywhere, and resets and lengths hold for the
     window too. Inputs before the first are zero.
 
-    Shapes: x [..., I], carry [..., K, I] with the latest input last, y [..., H]; kernel W [K I, H], bias b
-    [H].
+    Shapes: x [..., I], carry [..., K, I] with the latest input last, y [..., H]; kernel W [K I, H] and
+    bias b [H].
 
     Args:
         features: H.
@@ -36,9 +36,8 @@ class CausalConvolution(LinearCell):
         kernel_init, bias_init: Glorot uniform and zeros.
 
     Source: time-delay neural networks, Waibel, Hanazawa, Hinton, Shikano & Lang 1989, doi 10.1109/29.21701.
-    In front of linear recurrences it is the convolution of QRNN, the short convolution of Mamba and DeltaNet,
-    and
-    holds the token shift of RWKV: `Stack([CausalConvolution(...), ...])`.
+    In front of linear recurrences, `Stack([CausalConvolution(...), ...])`, it is the convolution of QRNN and
+    the short convolution of Mamba and DeltaNet, and holds the token shift of RWKV.
     """
 
     paper = "Waibel, Hanazawa, Hinton, Shikano & Lang 1989, doi 10.1109/29.21701"
@@ -75,5 +74,5 @@ class CausalConvolution(LinearCell):
         return LinearDrive(ShiftElement(jnp.ones_like(x[..., 0], jnp.int32), x))
 
     def readout(self, weights: Weights, out: jax.Array, drive: LinearDrive) -> jax.Array:
-        window = out.reshape(*out.shape[:-2], -1).astype(computes_in(weights))
+        window = out.reshape(*out.shape[:-2], out.shape[-2] * out.shape[-1]).astype(computes_in(weights))
         return self.activation(dense(window, weights["kernel"], weights["bias"]))

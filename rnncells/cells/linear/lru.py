@@ -55,9 +55,7 @@ class LRU(LinearCell):
         size, wide = self.features, accumulator(dtype)
         radius_key, phase_key, *kernel_keys = jax.random.split(key, 5)
         low, high = (jnp.square(jnp.asarray(r, wide)) for r in (self.r_min, self.r_max))
-        inside = jax.random.uniform(
-            radius_key, (size,), wide, 1e-6, 1 - 1e-6
-        )  # no 0, no 1: both have no logarithm
+        inside = jax.random.uniform(radius_key, (size,), wide, 1e-6, 1 - 1e-6)  # logarithms follow
         decay = jnp.log(-0.5 * jnp.log(inside * (high - low) + low))
         phase = jax.random.uniform(phase_key, (size,), wide, 1e-6, 1) * jnp.asarray(self.max_phase, wide)
         gain = 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(decay)))

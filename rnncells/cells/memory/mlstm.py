@@ -35,14 +35,7 @@ class KeyValueElement(NamedTuple):
 
 class KeyValueMemory(RunningMaximum):
     """`Scaled((C, n), m)`: C' = e^f C + e^i k v^T, n' = e^f n + e^i k. The outer product is formed only where
-    the
-    state is."""
-
-    def identity(self, like: Any) -> Any:
-        if isinstance(like, ScaledElement):
-            return super().identity(like)
-        nothing = jax.tree.map(jnp.zeros_like, like)
-        return nothing._replace(log_update=jnp.full_like(like.log_update, -jnp.inf))
+    the state is."""
 
     def lift(self, element: Any) -> ScaledElement:
         if isinstance(element, ScaledElement):
@@ -62,8 +55,7 @@ class MLSTM(LinearCell, ProjectedCell):
         y = s(x W_o + b_o) (q C' / max(|q . n'|, 1))
 
     with s the logistic function and i, f one number for each head. C and n are stored with the running
-    maximum of their exponents taken out, m' = max(f + m, i), so that no input gate overflows; the 1 is e^-m'
-    then.
+    maximum of their exponents taken out, m' = max(f + m, i), and 1 becomes e^-m': no input gate overflows.
 
     Shapes: x [..., I], carry `Scaled((C, n), m)` of [..., h, K, K], [..., h, K] and [..., h] in float32 or
     wider, with K = H / h, y [..., H]; kernel W [I, 4H] and bias b [4H], gates in the order q, k, v, o;
@@ -120,7 +112,8 @@ class MLSTM(LinearCell, ProjectedCell):
         fused = ProjectedCell.project(self, weights, x)
         wide = accumulator(fused.dtype)
         *qkv, o = split_gates(fused.astype(wide), 4)
-        q, k, v = (leaf.reshape(*leaf.shape[:-1], self.heads, -1) for leaf in qkv)
+        head = (self.heads, self.features // self.heads)
+        q, k, v = (leaf.reshape(*leaf.shape[:-1], *head) for leaf in qkv)
         gates = dense(x, weights["gate_kernel"]).astype(wide)
         i, f = split_gates(gates + align(weights["gate_bias"].astype(wide), gates), 2)
         element = KeyValueElement(jax.nn.log_sigmoid(f), i, k / math.sqrt(k.shape[-1]), v)
@@ -136,7 +129,7 @@ class MLSTM(LinearCell, ProjectedCell):
     def _divided(seen: jax.Array, norm: jax.Array, log_scale: jax.Array) -> jax.Array:
         """[..., h, K] over [..., h] -> [..., H]."""
         ratio = seen / jnp.maximum(jnp.abs(norm), jnp.exp(-log_scale))[..., None]
-        return ratio.reshape(*ratio.shape[:-2], -1)
+        return ratio.reshape(*ratio.shape[:-2], ratio.shape[-2] * ratio.shape[-1])
 
     def chunk(self, weights: Weights, carry: Scaled, drive: LinearDrive) -> tuple[Scaled, jax.Array]:
         """Leaves [C, *B, h, ...]: every tick sees those before it in its chunk by a masked C x C product, and
