@@ -66,7 +66,8 @@ def test_a_floor_imports_only_from_floors_below(path):
 )
 def test_a_folder_lists_what_it_holds(folder):
     text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()), clean=False) or ""
-    listed = set(re.findall(r"^ *([\w/]+(?:\.py|/)) {2,}", text, re.MULTILINE))
+    lines = re.findall(r"^ *((?:\w+(?:\.py|/)(?:, )?)+) {2,}", text, re.MULTILINE)
+    listed = {name for line in lines for name in line.split(", ")}
     held = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
     held |= {f"{path.name}/" for path in folder.iterdir() if (path / "__init__.py").exists()}
     assert listed == held

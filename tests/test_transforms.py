@@ -105,10 +105,10 @@ def test_vmap_equals_loop(cell):
     @jax.jit
     def batched(both, carry, xs):
         def total(leaves):
-            out = jax.vmap(f, (0, None, None))(with_floating(both, leaves), carry, xs)
+            out = jax.vmap(f, (0, None, None), axis_size=2)(with_floating(both, leaves), carry, xs)
             return sum(score(at(out, i)) for i in range(len(many)))
 
-        under = jax.vmap(of_params, (0, None, None))(both, carry, xs)
+        under = jax.vmap(of_params, (0, None, None), axis_size=2)(both, carry, xs)
         through = jax.grad(total)(floating(both))
         over_inputs = jax.vmap(f, (None, 0, 1), (0, 1))(at(both, 0), carry, xs)
         return under, through, over_inputs

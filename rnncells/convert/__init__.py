@@ -9,7 +9,8 @@ Nothing is imported but Flax, which is always there; safetensors when a file of 
 Converters for JAX libraries keep JAX arrays, traced ones too, so that gradients pass through them;
 other arrays become NumPy copies. dtypes are kept, float64 and bfloat16 included.
 
-torch.py, keras.py, linen.py, nnx.py, haiku.py    one layer of a library (state_dict.py: PyTorch's files)
+torch.py, keras.py, linen.py, nnx.py, haiku.py    one layer of a library
+state_dict.py                                     PyTorch's names, and files of them
 models/                                           whole models
 gates.py                                          signs and biases of gates
 arrays.py                                         arrays of any library, complaints

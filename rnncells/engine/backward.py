@@ -9,21 +9,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.extend import core
 
-from rnncells.engine.body import Node, Program, Values, Var, is_inexact, value
+from rnncells.engine.body import Env, Equation, Node, Program, Values, Var, is_inexact, value
 from rnncells.engine.products import Product
 
 
 class _State(NamedTuple):
     """What the backward loop carries."""
 
-    d_carry: list[Any]
-    sums: list[Any]
+    d_carry: list[Array]
+    sums: list[Array]
     """Cotangents of weights that ticks read outside products, added up."""
-    buffers: list[Any]
+    buffers: list[Array]
     """The values of nodes, of all ticks, and their cotangents in the place of those that are done."""
-    zs: list[Any]
+    zs: list[Array]
     """The values of nodes in the tick that comes next."""
 
 
@@ -34,13 +35,13 @@ class Backward:
 
     program: Program
     reverse: bool
-    saved: dict[Var, Any]
+    saved: Env
     """By variable: the values, in all ticks, of nodes and of the carries that are read again."""
     shared: Values
     carry: Values
     xs: Values
 
-    def __call__(self, cotangents: list[Any]) -> list[Any]:
+    def __call__(self, cotangents: list[Array]) -> list[Array]:
         program, saved = self.program, self.saved
         d_carry = dict(zip(self.real_carry, cotangents[: len(self.real_carry)], strict=True))
         dys = cotangents[len(self.real_carry) :]
@@ -60,7 +61,7 @@ class Backward:
         for node, dz in zip(self.nodes, [*last.buffers, *late], strict=True):
             self._add_products(total, lefts, node, dz)
 
-        def cotangent(v: Var) -> Any:
+        def cotangent(v: Var) -> Array:
             return total[v] if v in total else jnp.zeros_like(self.names[v])
 
         d_shared = [cotangent(v) for v in program.shared if is_inexact(v.aval)]
@@ -96,8 +97,8 @@ class Backward:
         )
 
     def _replay(
-        self, env: dict[Var, Any], own: Values, carry: Values, inputs: Values, zs: Values
-    ) -> tuple[Any, Any]:
+        self, env: Env, own: Values, carry: Values, inputs: Values, zs: Values
+    ) -> tuple[list[Array], list[Array]]:
         """A tick whose nodes are known: what it gives, and the left sides that are used after the loop."""
         local = (
             env | dict(zip(self.in_loop, own, strict=True)) | dict(zip(self.x_in_loop, inputs, strict=True))
@@ -107,10 +108,10 @@ class Backward:
         _replay(self.program, local, known)
         return [value(v, local) for v in self.wanted], [local[v] for v in self.program.emitted]
 
-    def _add_products(self, total: dict[Var, Any], lefts: dict[Var, Any], node: Node, dz: Any) -> None:
+    def _add_products(self, total: Env, lefts: Env, node: Node, dz: Array) -> None:
         """What the cotangents of a node, of all ticks, give to the kernels, inputs and biases in it."""
 
-        def add(v: Var, more: Any) -> None:
+        def add(v: Var, more: Array) -> None:
             total[v] = total[v] + more if v in total else more
 
         for product in node.products:
@@ -127,7 +128,7 @@ class Backward:
         return self.xs[0].shape[0]
 
     @functools.cached_property
-    def names(self) -> dict[Var, Any]:
+    def names(self) -> Env:
         """The values of weights, and of inputs in all ticks."""
         return dict(zip((*self.program.shared, *self.program.x), (*self.shared, *self.xs), strict=True))
 
@@ -163,14 +164,14 @@ class Backward:
         return [*self.kept, *self.cheap]
 
 
-def _rows(buffers: Values, t: Any) -> list[Any]:
+def _rows(buffers: Values, t: Array | int) -> list[Array]:
     return [jax.lax.dynamic_index_in_dim(buffer, t, 0, keepdims=False) for buffer in buffers]
 
 
-def _replay(program: Program, env: dict[Var, Any], known: dict[Var, tuple[Node, Any]]) -> None:
+def _replay(program: Program, env: Env, known: dict[Var, tuple[Node, Array]]) -> None:
     """A tick whose nodes are known: every other equation is evaluated."""
     inside = {identity for node in program.nodes for identity in node.inside}
-    pending: list[Any] = []
+    pending: list[Equation] = []
     for eqn in program.equations:
         if eqn.outvars[0] in known:
             program.evaluate(pending, env)
@@ -191,18 +192,20 @@ def _replay(program: Program, env: dict[Var, Any], known: dict[Var, tuple[Node, 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _recall(
-    products: tuple[Product, ...], z: Any, lefts: list[Any], kernels: list[Any], varying: list[Any]
-) -> Any:
+    products: tuple[Product, ...], z: Array, lefts: list[Array], kernels: list[Array], varying: list[Array]
+) -> Array:
     """z, which is known to be the sum of these products and more: nothing is computed, but the
     cotangent of z goes to what it was computed from, and to z itself, to be kept."""
     return z
 
 
-def _recall_forward(products: Any, z: Any, lefts: Any, kernels: list[Any], varying: list[Any]) -> Any:
+def _recall_forward(
+    products: tuple[Product, ...], z: Array, lefts: list[Array], kernels: list[Array], varying: list[Array]
+) -> tuple[Array, Any]:
     return z, (kernels, varying)
 
 
-def _recall_backward(products: tuple[Product, ...], residuals: Any, dz: Any) -> Any:
+def _recall_backward(products: tuple[Product, ...], residuals: Any, dz: Array) -> Any:
     kernels, varying = residuals
     return (
         dz,
@@ -215,12 +218,12 @@ def _recall_backward(products: tuple[Product, ...], residuals: Any, dz: Any) -> 
 _recall.defvjp(_recall_forward, _recall_backward)
 
 
-def _unbroadcast(cotangent: Any, shape: tuple[int, ...]) -> Any:
+def _unbroadcast(cotangent: Array, shape: tuple[int, ...]) -> Array:
     """The cotangent of a term of a sum, of which it may have filled whole axes."""
     axes = tuple(i for i, size in enumerate(shape) if size != cotangent.shape[i]) if shape else None
     return cotangent.sum(axes, keepdims=bool(shape)) if axes != () else cotangent
 
 
-def _node_value(node: Node, env: dict[Var, Any]) -> Any:
+def _node_value(node: Node, env: Env) -> Array:
     terms = [product.value(env[product.left], env[product.kernel]) for product in node.products]
     return sum([*terms[1:], *(value(v, env) for v in node.shared)], terms[0])

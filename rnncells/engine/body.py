@@ -10,17 +10,21 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.extend import core
 
 from rnncells.engine.products import Product, as_product
 
 _ELEMENTWISE = {"add", "sub", "mul", "div"}
-Var = Any
-Values = Sequence[Any]
+Var: TypeAlias = Any  # a `jax.extend.core.Var`, whose type knows no shape
+Equation: TypeAlias = core.JaxprEqn
+Values: TypeAlias = Sequence[Array]
+Env: TypeAlias = dict[Var, Array]
+"""Values by variable."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +47,19 @@ class Program:
     carry: tuple[Var, ...]
     x: tuple[Var, ...]
     outs: tuple[Var, ...]
-    early: tuple[Any, ...]
+    early: tuple[Equation, ...]
     """Equations that depend on the weights alone."""
-    equations: tuple[Any, ...]
+    equations: tuple[Equation, ...]
     """The others."""
     shared: tuple[Var, ...]
     """Weights, and values made of them, that the loop reads."""
     nodes: tuple[Node, ...]
     read: frozenset[Var]
     """All variables that anything reads."""
-    template: Any
+    template: core.Jaxpr
     """The jaxpr that all this was read from."""
 
-    def evaluate(self, equations: Sequence[Any], env: dict[Var, Any]) -> None:
+    def evaluate(self, equations: Sequence[Equation], env: Env) -> None:
         """Runs equations in an environment, which gains their results."""
         made = dict.fromkeys(v for eqn in equations for v in eqn.outvars if v in self.read)
         needed = dict.fromkeys(v for eqn in equations for v in variables(eqn.invars) if v not in made)
@@ -66,7 +70,7 @@ class Program:
         env.update(zip(made, results, strict=True))
 
     @functools.cached_property
-    def rest(self) -> tuple[Any, ...]:
+    def rest(self) -> tuple[Equation, ...]:
         """Equations that no node replaces."""
         inside = frozenset().union(*(node.inside for node in self.nodes))
         return tuple(eqn for eqn in self.equations if id(eqn) not in inside)
@@ -106,7 +110,7 @@ class Program:
         known = isinstance(size, int) and isinstance(width, int)  # not symbols of jax.export
         return only_inputs and known and 8 * width <= columns and size >= 4096
 
-    def before_the_loop(self, weights: Values) -> list[Any]:
+    def before_the_loop(self, weights: Values) -> list[Array]:
         env = dict(zip(self.weights, weights, strict=True))
         self.evaluate(self.early, env)
         return [env[v] if _is_key(v) else jnp.broadcast_to(env[v], self.width(v)) for v in self.shared]
@@ -118,7 +122,7 @@ class Program:
         vectors such as peepholes, and where the batch is sharded and each sum would be a message.
         """
         meets = [eqn for eqn in self.equations if v in variables(eqn.invars)]
-        shapes = {eqn.outvars[0].aval.shape for eqn in meets}
+        shapes = {made.aval.shape for eqn in meets for made in results(eqn)[:1]}
         plain = v in self.replayed and all(eqn.primitive.name in _ELEMENTWISE for eqn in meets)
         in_nodes = {term for node in self.nodes for term in variables(node.shared)}
         if plain and len(shapes) == 1 and v not in in_nodes and v not in self.outs and is_inexact(v.aval):
@@ -126,7 +130,7 @@ class Program:
         return v.aval.shape
 
     @functools.cached_property
-    def of_inputs(self) -> tuple[tuple[Any, ...], tuple[Var, ...]]:
+    def of_inputs(self) -> tuple[tuple[Equation, ...], tuple[Var, ...]]:
         """Equations that do not depend on the carry, and those of their results that the others read."""
         known, equations = {*self.shared, *self.x}, []
         for eqn in self.equations:
@@ -141,7 +145,7 @@ class Program:
 
     def loop(
         self, shared: Values, carry: Values, xs: Values, kept: Sequence[Var], reverse: bool, hoist: bool
-    ) -> tuple[list[Any], list[Any], list[Any]]:
+    ) -> tuple[list[Array], list[Array], list[Array]]:
         """The last carry, the outputs, and the values in every tick of the variables to be kept.
 
         With `hoist` everything that depends on the input alone is computed for all ticks at once,
@@ -152,7 +156,7 @@ class Program:
         ids = {id(eqn) for eqn in equations}
         rest = [eqn for eqn in self.equations if id(eqn) not in ids]
 
-        def inputs(*x: Any) -> list[Any]:
+        def inputs(*x: Array) -> list[Array]:
             env = dict(zip((*self.shared, *self.x), (*shared, *x), strict=True))
             self.evaluate(equations, env)
             return [env[v] for v in boundary]
@@ -170,7 +174,7 @@ class Program:
         return last, ys, stacks
 
 
-def read(jaxpr: Any, weights: int, carry: int) -> Program:
+def read(jaxpr: core.Jaxpr, weights: int, carry: int) -> Program:
     weight_vars = (*jaxpr.constvars, *jaxpr.invars[:weights])
     known = set(weight_vars)
     early, equations = [], []
@@ -198,7 +202,7 @@ def read(jaxpr: Any, weights: int, carry: int) -> Program:
     )
 
 
-def _alive(jaxpr: Any) -> list[Any]:
+def _alive(jaxpr: core.Jaxpr) -> list[Equation]:
     """The equations whose results anything reads."""
     needed, alive = set(variables(jaxpr.outvars)), []
     for eqn in reversed(jaxpr.eqns):
@@ -208,7 +212,7 @@ def _alive(jaxpr: Any) -> list[Any]:
     return alive[::-1]
 
 
-def _nodes(equations: list[Any], known: set[Var], uses: dict[Var, int]) -> tuple[Node, ...]:
+def _nodes(equations: list[Equation], known: set[Var], uses: dict[Var, int]) -> tuple[Node, ...]:
     """Products with shared kernels, each with the sum that it is a term of."""
     maker = {v: eqn for eqn in equations for v in eqn.outvars}
     found = {eqn.outvars[0]: as_product(eqn, known) for eqn in equations}
@@ -216,7 +220,7 @@ def _nodes(equations: list[Any], known: set[Var], uses: dict[Var, int]) -> tuple
     holds = set(products)  # sums with a product somewhere inside
     inner: set[Var] = set()  # parts of a larger sum, read nowhere else
     for eqn in equations:
-        shape = eqn.outvars[0].aval.shape
+        shape = results(eqn)[0].aval.shape
         parts = {v for v in variables(eqn.invars) if v in holds and uses[v] == 1 and v.aval.shape == shape}
         if eqn.primitive.name == "add" and parts:
             holds.add(eqn.outvars[0])
@@ -245,14 +249,14 @@ def _nodes(equations: list[Any], known: set[Var], uses: dict[Var, int]) -> tuple
     return tuple(gathered(v) for eqn in equations for v in eqn.outvars if v in holds and v not in inner)
 
 
-def stored_by_plain_scan(closed: Any, weights: int, carry: int) -> int:
+def stored_by_plain_scan(closed: core.ClosedJaxpr, weights: int, carry: int) -> int:
     """Bytes of a tick that automatic differentiation of the loop holds for all ticks at once."""
     invars = closed.jaxpr.invars
 
-    def residuals(*leaves: Any) -> list[Any]:
+    def residuals(*leaves: Array) -> list[Array]:
         real = [i for i, leaf in enumerate(leaves) if is_inexact(leaf)]
 
-        def outputs(*moved: Any) -> list[Any]:
+        def outputs(*moved: Array) -> list[Array]:
             given = dict(zip(real, moved, strict=True))
             outs = core.jaxpr_as_fun(closed)(*(given.get(i, leaf) for i, leaf in enumerate(leaves)))
             return [out for out in outs if is_inexact(out)]
@@ -272,11 +276,15 @@ def stored_by_plain_scan(closed: Any, weights: int, carry: int) -> int:
     )
 
 
-def value(v: Var, env: dict[Var, Any]) -> Any:
+def value(v: Var | core.Literal, env: Env) -> Array:
     return v.val if isinstance(v, core.Literal) else env[v]
 
 
-def variables(atoms: Sequence[Any]) -> list[Var]:
+def results(eqn: Equation) -> list[Var]:
+    return list(eqn.outvars)
+
+
+def variables(atoms: Sequence[Var | core.Literal]) -> list[Var]:
     return [v for v in atoms if not isinstance(v, core.Literal)]
 
 

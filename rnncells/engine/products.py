@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.extend import core
 from jax.sharding import AxisType, PartitionSpec
 
-Var = Any
+Var: TypeAlias = Any  # a `jax.extend.core.Var`, whose type knows no shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +43,11 @@ class Product:
         contracted, *_ = self._axes
         return math.prod(self.left.aval.shape[axis] for axis in contracted)
 
-    def value(self, left: Any, kernel: Any) -> Any:
+    def value(self, left: Array, kernel: Array) -> Array:
         operands = (left, kernel) if self.first else (kernel, left)
         return jax.lax.dot_general(*operands, **dict(self.params))
 
-    def to_left(self, dz: Any, kernel: Any) -> Any:
+    def to_left(self, dz: Array, kernel: Array) -> Array:
         """The cotangent of left."""
         contracted, kernel_contracted, batch, kernel_batch = self._axes
         free = _others(kernel.ndim, kernel_contracted, kernel_batch)
@@ -59,7 +60,7 @@ class Product:
         rest = [contracted[list(kernel_contracted).index(axis)] for axis in sorted(kernel_contracted)]
         return _transposed(made, [*batch, *left_free, *rest])
 
-    def to_kernel(self, lefts: Any, dzs: Any, kernel: Any) -> Any:
+    def to_kernel(self, lefts: Array, dzs: Array, kernel: Array) -> Array:
         """The cotangent of the kernel from all ticks: lefts and dzs have a leading axis of time. One product
         over time and batch, which are not merged: the batch may be sharded."""
         contracted, kernel_contracted, batch, kernel_batch = self._axes
@@ -78,21 +79,25 @@ class Product:
             spec = PartitionSpec(*(sharding.spec[axis] for axis in order))
         return _transposed(self._dot(lefts, dzs, (over_left, over_dz), together, spec), order)
 
-    def _dot(self, a: Any, b: Any, contracted: Any, batch: Any, sharding: Any = None) -> Any:
+    def _dot(
+        self, a: Array, b: Array, contracted: Any, batch: Any, sharding: PartitionSpec | None = None
+    ) -> Array:
         given = {name: dict(self.params)[name] for name in ("precision", "preferred_element_type")}
         return jax.lax.dot_general(a, b, (contracted, batch), out_sharding=sharding, **given)
 
 
-def as_product(eqn: Any, known: set[Var]) -> Product | None:
+def as_product(eqn: core.JaxprEqn, known: set[Var]) -> Product | None:
     """The equation as a product with a weight, of one inexact dtype; None for all others."""
     if eqn.primitive.name != "dot_general":
         return None
+    first: Var
+    second: Var
     first, second = eqn.invars
     literal = isinstance(first, core.Literal) or isinstance(second, core.Literal)
     if literal or (first in known) == (second in known):
         return None
-    left, kernel = (second, first) if first in known else (first, second)
-    dtypes = {left.aval.dtype, kernel.aval.dtype, eqn.outvars[0].aval.dtype}
+    left, kernel, out = (second, first, *eqn.outvars) if first in known else (first, second, *eqn.outvars)
+    dtypes = {v.aval.dtype for v in (left, kernel, out)}
     if len(dtypes) > 1 or not jnp.issubdtype(left.aval.dtype, jnp.inexact):
         return None
     return Product(left, kernel, first is left, tuple(eqn.params.items()))
@@ -103,7 +108,7 @@ def _others(count: int, *used: Sequence[int]) -> tuple[int, ...]:
     return tuple(axis for axis in range(count) if axis not in taken)
 
 
-def _transposed(made: Any, order: Sequence[int]) -> Any:
+def _transposed(made: Array, order: Sequence[int]) -> Array:
     """Axis i of what was made belongs at place order[i]."""
     if list(order) == sorted(order):
         return made
