@@ -42,40 +42,23 @@ def layer(
     time_major, reverse = settings["time_major"], settings["reverse"]
     checks.positive_int("unroll", module.unroll)
     params, inputs = in_dtype(module, params, inputs)
-    leaf = jax.tree.leaves(inputs)[0]
-    axis = leaf.ndim - cell.input_ndim - 1
-    if axis < 0:
-        layout = "time, *batch" if time_major else "*batch, time"
-        raise ValueError(
-            f"inputs: expected [{layout}] and {cell.input_ndim} feature axes, got {checks.describe(inputs)}."
-        )
-    batch_shape = leaf.shape[1 : axis + 1] if time_major else leaf.shape[:axis]
-
-    def flags(name: str, value: chex.Array | None) -> jax.Array | None:
-        if value is None:
-            return None
-        length = leaf.shape[0 if time_major else axis]
-        shape = (length, *batch_shape) if time_major else (*batch_shape, length)
-        checked = checks.flags(name, _booleans(name, value), shape)
-        return checked if time_major else jnp.moveaxis(checked, -1, 0)
-
-    mask, resets = flags("mask", mask), flags("resets", resets)
-    if not time_major:
-        inputs = jax.tree.map(lambda x: jnp.moveaxis(x, axis, 0), inputs)
+    axis = _time_axis(cell, inputs, time_major)
+    xs = inputs if time_major else jax.tree.map(lambda x: jnp.moveaxis(x, axis, 0), inputs)
+    axes = jax.tree.leaves(xs)[0].shape[: axis + 1]
+    mask = _flags("mask", mask, axes, time_major)
     if seq_lengths is not None:
-        seq_lengths = checks.lengths(seq_lengths, batch_shape, jax.tree.leaves(inputs)[0].shape[0])
+        seq_lengths = checks.lengths(seq_lengths, axes[1:], axes[0])
     if initial_carry is None and module.carry_init is not None:
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
-        initial = cell.initial_carry(params, batch_shape, like=like)
-        initial_carry = drawn(initial, module.carry_init, init_key)
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
+        initial_carry = drawn(cell.initial_carry(params, axes[1:], like=like), module.carry_init, init_key)
     carry, ys = unroll(
         cell,
         params,
-        inputs,
+        xs,
         initial_carry,
         lengths=seq_lengths,
         mask=mask,
-        resets=resets,
+        resets=_flags("resets", resets, axes, time_major),
         reverse=reverse,
         key=key,
         parallel=module.parallel,
@@ -97,16 +80,30 @@ def layer(
     return (carry, ys) if settings["return_carry"] else ys
 
 
-def _booleans(name: str, value: Any) -> Any:
-    """Zeros and ones, as booleans."""
+def _time_axis(cell: Cell, inputs: Any, time_major: bool) -> int:
+    """Where time is in batch-major inputs; the number of batch axes."""
+    axis: int = jax.tree.leaves(inputs)[0].ndim - cell.input_ndim - 1
+    if axis < 0:
+        layout = "time, *batch" if time_major else "*batch, time"
+        raise ValueError(
+            f"inputs: expected [{layout}] and {cell.input_ndim} feature axes, got {checks.describe(inputs)}."
+        )
+    return axis
+
+
+def _flags(name: str, value: Any, axes: Shape, time_major: bool) -> jax.Array | None:
+    """Booleans, or zeros and ones, as booleans with the axes [T, *B]."""
+    if value is None:
+        return None
     array = value if isinstance(value, jax.core.Tracer) else np.asarray(value)
-    if array.dtype == jnp.bool_ or not jnp.issubdtype(array.dtype, jnp.number):
-        return array
-    if not isinstance(array, jax.core.Tracer):
-        others = array[(array != 0) & (array != 1)]
-        if others.size:
-            raise ValueError(f"{name}: expected booleans, or zeros and ones, got {others[0]} among them.")
-    return array != 0
+    if array.dtype != jnp.bool_ and jnp.issubdtype(array.dtype, jnp.number):
+        if not isinstance(array, jax.core.Tracer):
+            others = array[(array != 0) & (array != 1)]
+            if others.size:
+                raise ValueError(f"{name}: expected booleans, or zeros and ones, got {others[0]} among them.")
+        array = array != 0
+    flags = checks.flags(name, array, axes if time_major else (*axes[1:], axes[0]))
+    return flags if time_major else jnp.moveaxis(flags, -1, 0)
 
 
 def as_arrays(inputs: Any) -> Any:

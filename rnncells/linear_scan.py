@@ -89,7 +89,8 @@ class LogSpace(Monoid):
     nor overflow on the way. The state itself is stored as it is, not as a logarithm."""
 
     def identity(self, like: LogElement) -> LogElement:
-        return LogElement(jnp.zeros_like(like.log_decay), jnp.full_like(like.log_update, -jnp.inf))
+        least = jnp.finfo(like.log_update.dtype).min / 2  # of -inf twice, logaddexp has no derivative
+        return LogElement(jnp.zeros_like(like.log_decay), jnp.full_like(like.log_update, least))
 
     def combine(self, earlier: LogElement, later: LogElement) -> LogElement:
         return LogElement(

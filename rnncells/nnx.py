@@ -75,15 +75,21 @@ class _Module(nnx.Module):
             raise ValueError(
                 f"hidden_features: expected {cell.output_size}, those of {cell}, got {hidden_features}."
             )
-        self.cell = nnx.data(cell)  # `data`: nnx then lets a cell with arrays be assigned later
+        self.cell = cell
         self.in_features = in_features
         self.deterministic = deterministic
         self.rng_collection = rng_collection
         self.carry_init = carry_init
         self.dtype = dtype
-        self.params = nnx.data(cell.init(rngs.params(), in_features, param_dtype))
+        self.params = cell.init(rngs.params(), in_features, param_dtype)
         stream = _stream(rngs, rng_collection) if cell.noisy else None
         self.rngs = nnx.data(None if stream is None else stream.fork())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("cell", "params"):  # older versions of nnx do not look for properties
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @property
     def cell(self) -> Cell:
@@ -123,11 +129,7 @@ class _Module(nnx.Module):
         return self.cell.output_size
 
     def set_view(self, deterministic: bool | None = None) -> None:
-        """For `nnx.view`.
-
-        Args:
-            deterministic: if True, draws no noise.
-        """
+        """For `nnx.view`."""
         if deterministic is not None:
             self.deterministic = deterministic
 

@@ -34,7 +34,7 @@ from tests.cases import (
     to_numpy,
 )
 from tests.references.loops import loops
-from tests.test_unroll import Learned, Noisy, Pairs
+from tests.traits import Learned, Noisy, Pairs
 
 I, H = INPUT, FEATURES  # noqa: E741
 KEY = jax.random.key(0)

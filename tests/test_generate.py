@@ -21,7 +21,7 @@ from rnncells import (
     unroll,
 )
 from tests.cases import random_like, random_params
-from tests.test_unroll import Noisy, Pairs
+from tests.traits import Noisy, Pairs
 
 T, B, H, SYMBOLS = 6, 3, 4, 5
 KEY = jax.random.key(0)

@@ -154,29 +154,33 @@ def test_slopes_of_long_parallel_scans_are_finite(cell):
 
 
 @exact
-@pytest.mark.parametrize(
-    "options", [{}, {"resets": True, "lengths": True, "reverse": True}], ids=["", "options"]
-)
-@pytest.mark.parametrize(("length", "size"), [(19, INPUT), (20, 1)], ids=["uneven", "even and narrow"])
+@pytest.mark.parametrize("kind", ["uneven, with options", "even, narrow, under vmap"])
 @over(LINEAR_TRAITS | {"Zoneout": Zoneout(MinGRU(4), rate=0.3)}, ["diagonal"])
-def test_chunks_of_linear_cells_change_nothing(cell, length, size, options, monkeypatch):
+def test_chunks_of_linear_cells_change_nothing(cell, kind, monkeypatch):
     """Where a sequence does not fit into the cache it is taken in chunks: outputs, noise, derivatives of both
     modes, against all at once. (Nothing else here is of these lengths: constants are not part of what a
     program is known by.)"""
     monkeypatch.setattr(engine, "SHORTEST", 4)
     monkeypatch.setattr(engine, "FEWEST", 4)
-    assert engine.chunk_length(length, jax.ShapeDtypeStruct((2, B, 4), jnp.float64)) == length // 4
-    args = drawn(cell, length, (B,), size)
-    rng = np.random.default_rng(0)
-    given = {"key": jax.random.key(5), "reverse": "reverse" in options, "return_carries": bool(options)}
-    if options:
-        given |= {"resets": rng.random((length, B)) < 0.1, "lengths": np.array([length, 0, 11])}
+    narrow = "narrow" in kind
+    length = 20 if narrow else 19
+    assert engine.chunk_length(length, jax.ShapeDtypeStruct((2, B, 4), jnp.float64)) == (5 if narrow else 4)
+    args, given = drawn(cell, length, (B,), 1 if narrow else INPUT), {"key": jax.random.key(5)}
+    if not narrow:
+        resets = np.random.default_rng(0).random((length, B)) < 0.1
+        given |= {
+            "resets": resets,
+            "lengths": np.array([length, 0, 11]),
+            "reverse": True,
+            "return_carries": True,
+        }
     directions = random_like(floating(args), 7)
 
     @functools.partial(jax.jit, static_argnums=1)
     def everything(args, parallel):
         f = outputs_of(cell, parallel=parallel, **given)
-        return *scored(f, args), f(*args), pushed(f, args, directions)
+        run = lambda args: (*scored(f, args), f(*args), pushed(f, args, directions))  # noqa: E731
+        return jax.vmap(run)(stacked([args, args])) if narrow else run(args)
 
     close(everything(args, False), everything(args, True), atol=1e-10)
 

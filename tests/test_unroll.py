@@ -1,14 +1,13 @@
-"""What `unroll`'s options mean: everything equals plain loops over each sequence by itself, for every trait."""
+"""What `unroll`'s options mean: for every trait it equals plain loops over each sequence by itself."""
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnncells import LSTM, Timed, unroll
+from rnncells import unroll
 from tests.cases import (
     INPUT,
     at,
@@ -18,18 +17,14 @@ from tests.cases import (
     floating,
     inputs,
     over,
-    random_carry,
-    random_like,
     random_params,
     run,
-    score,
     scored,
-    stacked,
     tick_of,
     with_floating,
 )
 from tests.references.loops import loops
-from tests.traits import LINEAR_TRAITS, TRAITS, Noisy, Pairs
+from tests.traits import TRAITS
 
 T, B = 7, 3
 over_traits = over(TRAITS, ("gated", "diagonal", "integer"))
@@ -90,7 +85,8 @@ def test_combined_options_equal_loops(cell, seed):
 @pytest.mark.parametrize("reverse", [False, pytest.param(True, marks=pytest.mark.laws)])
 @over_traits
 def test_packed_segments_equal_each_alone(cell, reverse):
-    """Two sequences packed into one, against each by itself; the carry given is not read, and nothing crosses."""
+    """Two sequences packed into one, against each by itself; the carry given is not read, and no slope
+    crosses."""
     params, _, xs = drawn(cell, T, (B,))
     cut, resets = 3, np.zeros((T, B), bool)
     resets[[0, cut]] = True

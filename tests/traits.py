@@ -213,8 +213,6 @@ class ShortChunks(MLSTM):
 
     chunk_size = 3
 
-    heads: int = static(default=2)
-
 
 class Heads(LinearCell):
     """A matrix for each of two heads, S' = a S + k v^T, with one decay for a whole head; y = q S."""
@@ -300,7 +298,9 @@ KINDS = {
     "chunks": ShortChunks,
 }
 """What makes the cell of a trait, by name; all take `features`."""
-TRAITS: dict[str, Cell] = {name: kind(4) for name, kind in KINDS.items()}
+TRAITS: dict[str, Cell] = {name: kind(4) for name, kind in KINDS.items()} | {
+    "chunks": ShortChunks(4, heads=2)
+}
 LINEAR_TRAITS = {name: cell for name, cell in TRAITS.items() if cell.linear}
 
 

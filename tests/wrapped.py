@@ -1,4 +1,4 @@
-"""Every wrapper around the cell of every trait, and stacks."""
+"""Every wrapper around the cell of every trait, as wide as its input, and stacks."""
 
 import dataclasses
 
@@ -15,11 +15,10 @@ from rnncells import (
     VariationalDropout,
     Zoneout,
 )
+from tests.cases import INPUT
 from tests.traits import KINDS
 
-SIZE = 4
-"""Width of inputs and states."""
-LINEAR = {name for name, kind in KINDS.items() if kind(SIZE).linear}
+LINEAR = {name for name, kind in KINDS.items() if kind(INPUT).linear}
 _no_kernel = LINEAR | {"complex"}
 _no_trained_kernel = _no_kernel | {"prepared", "no parameters"}
 _no_blend = {"running maximum", "chunks"}
@@ -47,21 +46,21 @@ def settings(name: str) -> dict:
 
 
 WRAPPED: dict[str, Cell] = {
-    f"{name}({trait})": WRAPPERS[name](kind(SIZE), **settings(name))
+    f"{name}({trait})": WRAPPERS[name](kind(INPUT), **settings(name))
     for name in WRAPPERS
     for trait, kind in KINDS.items()
     if trait not in REFUSES[name]
 } | {
-    f"{name}({trait},{','.join(options)})": WRAPPERS[name](kind(SIZE), **options)
+    f"{name}({trait},{','.join(options)})": WRAPPERS[name](kind(INPUT), **options)
     for name, options in _others.items()
     for trait, kind in KINDS.items()
 }
 
-_first, _second, _third = (kind(SIZE) for kind in (LSTM, MinGRU, GRU))
+_first, _second, _third = (kind(INPUT) for kind in (LSTM, MinGRU, GRU))
 STACKS: dict[str, Cell] = {
     "Stack": Stack([_first, Zoneout(_third, rate=0.3)]),
     "Stack,skip": Stack([_first, _second], skip=True),
-    "Stack,linear": Stack([_second, Residual(MinLSTM(SIZE, log_space=True))]),
+    "Stack,linear": Stack([_second, Residual(MinLSTM(INPUT, log_space=True))]),
     "Residual(Stack)": Residual(Stack([_second, LearnedCarry(_third)])),
     "VariationalDropout(Stack)": VariationalDropout(Stack([_second, _first]), input_rate=0.3),
 }

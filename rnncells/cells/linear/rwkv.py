@@ -53,9 +53,9 @@ class RWKV4(LinearCell, ProjectedCell):
     as in the authors' code for a first layer.
 
     Source: Peng et al. 2023, arXiv 2305.13048. The token shift, which mixes every input with the one before
-    it, is a window over inputs and a cell of its own: `Stack([CausalConvolution(3 I), RWKV4(H)])` holds it, one
-    mixture for each gate, as a special case. The authors start W_r, W_k and W_o at zero, which suits residual
-    blocks alone.
+    it, is a window over inputs and a cell of its own: `Stack([CausalConvolution(3 I), RWKV4(H)])` holds it,
+    one mixture for each gate, as a special case. The authors start W_r, W_k and W_o at zero, which suits
+    residual blocks alone.
     """
 
     paper = "Peng et al. 2023, arXiv 2305.13048"

@@ -144,7 +144,8 @@ class MLSTM(LinearCell, ProjectedCell):
         log_weight = so_far[:, None] - so_far[None] + log_update[None]  # [C, C, *B, h]: tick, what it sees
         log_weight = jnp.where(earlier, log_weight, -jnp.inf)
         log_past = so_far + log_scale[None]
-        top = jnp.maximum(log_past, log_weight.max(1))
+        # Not log_weight.max(1): its derivative looks for the largest entry, which fusion may round otherwise.
+        top = jnp.maximum(log_past, so_far + jax.lax.cummax(log_update - so_far))
         weight = jnp.exp(log_weight - top[:, None]) * jnp.einsum("t...k,s...k->ts...", q, k)
         past = jnp.exp(log_past - top)
         seen = jnp.einsum("ts...,s...v->t...v", weight, v)
