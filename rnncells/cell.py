@@ -184,6 +184,7 @@ class Cell(Pytree, abc.ABC):
         checks.key(key)
         xs = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x)
         _, batch_shape = checks.sequence(xs, self.input_ndim)
+        self.check_timed(x)
         params, x = promote(plain(params), jax.tree.map(jnp.asarray, x))
         like = shapes_of(x)
         state = checks.alike("carry: expected", self.carry_shape(params, batch_shape, like), carry)
@@ -191,6 +192,13 @@ class Cell(Pytree, abc.ABC):
         state, y = self.tick(weights, state, x, None if key is None else jax.random.fold_in(key, 0))
         # A scan wants the carry back in the tuples in which it gave it.
         return jax.tree.unflatten(jax.tree.structure(carry), jax.tree.leaves(state)), y
+
+    def check_timed(self, x: Inputs) -> None:
+        """Refuses elapsed times where nothing takes them."""
+        if isinstance(x, Timed) and not self.timed:
+            raise TypeError(
+                f"xs: expected arrays without elapsed times, which {self} does not take, got Timed."
+            )
 
     @property
     def num_feature_axes(self) -> int:

@@ -95,7 +95,7 @@ def _flags(name: str, value: Any, axes: Shape, time_major: bool) -> jax.Array | 
     """Booleans, or zeros and ones, as booleans with the axes [T, *B]."""
     if value is None:
         return None
-    array = value if isinstance(value, jax.core.Tracer) else np.asarray(value)
+    array: Any = value if isinstance(value, jax.core.Tracer) else np.asarray(value)
     if array.dtype != jnp.bool_ and jnp.issubdtype(array.dtype, jnp.number):
         if not isinstance(array, jax.core.Tracer):
             others = array[(array != 0) & (array != 1)]

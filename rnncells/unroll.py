@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Out, Params, Run, Ticks, Timed, plain, shapes_of
+from rnncells.cell import Carry, Cell, Out, Params, Run, Ticks, plain, shapes_of
 from rnncells.dtypes import cast_like, promote
 from rnncells.engine.loops import not_linear, scan
 from rnncells.fields import check_numbers
@@ -108,8 +108,7 @@ def checked(
     check_numbers(cell)
     checks.key(key)
     length, batch_shape = checks.sequence(xs, cell.input_ndim)
-    if isinstance(xs, Timed) and not cell.timed:
-        raise TypeError(f"xs: expected arrays without elapsed times, which {cell} does not take, got Timed.")
+    cell.check_timed(xs)
     params = plain(params)
     if cell.input_ndim == 1:
         size = jax.tree.leaves(xs)[0].shape[-1]

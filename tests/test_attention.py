@@ -19,12 +19,11 @@ from tests.cases import (
     S,
     close,
     exact,
-    numpy_attend,
-    numpy_attend_all,
     random_like,
     randomised,
     to_numpy,
 )
+from tests.references.attention import numpy_attend, numpy_attend_all
 
 H, F = FEATURES, 2
 KEY = jax.random.key(0)
@@ -101,7 +100,7 @@ def test_dtypes(attention):
     params, query, memory = attention_setup(attention, dtype=jnp.bfloat16)
     context, weights = attention(params, query, memory)
     assert (context.dtype, weights.dtype) == (jnp.bfloat16, jnp.bfloat16)
-    scores = attention._scores(params, query, attention.prepare(params, memory)).astype(jnp.float32)
+    scores = attention.scores(params, query, attention.prepare(params, memory)).astype(jnp.float32)
     np.testing.assert_array_equal(weights, jax.nn.softmax(scores, 0).astype(jnp.bfloat16))
     wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (params, query, memory))
     mixed = attention(params, query, wide[2])

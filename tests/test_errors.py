@@ -219,7 +219,7 @@ def test_every_cell_refuses_wrong_inputs_and_carries(name):
     with pytest.raises(ValueError, match="last axis of 3"):
         cell(params, cell.initial_carry(params, (B,)), jnp.ones((B, N + 1)))
     with pytest.raises(ValueError, match="carry: expected"):
-        unroll(cell, params, XS, CELLS[name](H + 1).initial_carry(CELLS[name](H + 1).init(KEY, N), (B,)))
+        unroll(cell, params, XS, cell.initial_carry(params, (B + 1,)))
     for field in dataclasses.fields(cell):
         if "low" in field.metadata:
             broken = dataclasses.replace(cell, **{field.name: float("nan")})

@@ -11,7 +11,6 @@ import pytest
 from jax.test_util import check_grads
 
 from rnncells import (
-    CELLS,
     GRU,
     LSTM,
     AdditiveAttention,
@@ -20,8 +19,10 @@ from rnncells import (
     generate,
     unroll,
 )
-from tests.cases import random_like, random_params
-from tests.traits import Noisy, Pairs
+from rnncells.cell import shapes_of
+from tests import cases
+from tests.cases import over, random_carry, random_like, random_params
+from tests.traits import TRAITS, Noisy, Pairs
 
 T, B, H, SYMBOLS = 6, 3, 4, 5
 KEY = jax.random.key(0)
@@ -29,7 +30,7 @@ KERNEL = jax.random.normal(jax.random.key(1), (H, SYMBOLS))
 START = jnp.zeros((B, SYMBOLS)).at[:, 0].set(1.0)
 MEMORY = jax.random.normal(jax.random.key(2), (7, B, 2))
 DECODER = AttentionDecoder(LSTM(H), MultiplicativeAttention("general"), order="luong").attend(MEMORY)
-close = functools.partial(chex.assert_trees_all_close, atol=1e-5, rtol=1e-5)
+close = functools.partial(cases.close, atol=1e-5)
 
 
 def greedy(y, key):
@@ -47,30 +48,26 @@ def sample(y, key):
 
 def setup(cell):
     params = random_params(cell, input_size=SYMBOLS)
-    return params, jax.tree.map(jnp.abs, random_like(cell.initial_carry(params, (B,))))
+    return params, random_carry(cell, params, jnp.stack([START] * 3))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name in ("LSTM", "MinGRU", "ExpRNN") else pytest.param(name, marks=pytest.mark.laws)
-        for name in CELLS
-    ],
-)
-def test_equals_a_python_loop(name):
-    cell = CELLS[name](H)
+@over(TRAITS, ("gated", "diagonal", "prepared"))
+def test_equals_a_python_loop(cell):
     params, carry = setup(cell)
     last, (inputs, symbols) = generate(cell, params, START, T, greedy, carry)
     assert symbols.shape == (T, B)
-    x, weights = START, cell.prepare(params)
+    x, weights, tick = START, cell.prepare(params, like=shapes_of(START)), jax.jit(cell.tick)
     for t in range(T):
-        carry, y = cell.tick(weights, carry, x)
+        carry, y = tick(weights, carry, x)
         x, (_, symbol) = greedy(y, None)
         np.testing.assert_array_equal(symbol, symbols[t])
         np.testing.assert_array_equal(x, inputs[t])
     close(last, carry)
     default = generate(cell, params, START, T, greedy)
-    close(default, generate(cell, params, START, T, greedy, cell.initial_carry(params, (B,))))
+    close(
+        default,
+        generate(cell, params, START, T, greedy, cell.initial_carry(params, (B,), like=shapes_of(START))),
+    )
 
 
 @pytest.mark.parametrize("key", [jax.random.key(5), jax.random.PRNGKey(5)], ids=["typed", "raw"])

@@ -5,7 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnncells import CELLS, GRU, LSTM, MGU, MinGRU, MinLSTM
+from rnncells import (
+    CELLS,
+    GRU,
+    LSTM,
+    MGU,
+    UGRNN,
+    Elman,
+    LayerNormLSTM,
+    MinGRU,
+    MinLSTM,
+    OutputGatedGRU,
+    PeepholeLSTM,
+)
 from rnncells.initializers import (
     Chrono,
     Glorot,
@@ -26,18 +38,33 @@ def blocks(array, count):
     return np.split(np.asarray(array), count, -1)
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_recurrent_kernels_are_orthogonal_gate_by_gate(name):
-    cell = CELLS[name](16)
-    params = cell.init(KEY, 3)
-    if "recurrent_kernel" not in params:
-        assert not hasattr(cell, "recurrent_init")
-        return
-    drawn = blocks(params["recurrent_kernel"], len(cell.gates))
+@pytest.mark.parametrize("name", [name for name, kind in CELLS.items() if hasattr(kind(4), "recurrent_init")])
+def test_recurrent_kernels_are_drawn_gate_by_gate(name):
+    """Orthogonal ones are orthogonal in each block."""
+    cell = CELLS[name](16, recurrent_init=Orthogonal())
+    kernel = cell.init(KEY, 3)["recurrent_kernel"]
+    drawn = blocks(kernel, kernel.shape[-1] // cell.block("recurrent_kernel"))
     for block in drawn:
         np.testing.assert_allclose(block.T @ block, np.eye(16), atol=1e-5)
     for other in drawn[1:]:
         assert not np.allclose(drawn[0], other)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in CELLS.items() if hasattr(kind(4), "kernel_init")])
+def test_input_kernels_are_drawn_gate_by_gate(name):
+    """A scheme sees one block at a time: no block repeats another, and all have the size asked for."""
+    cell = CELLS[name](16, kernel_init=Normal(0.2))
+    params = cell.init(KEY, 30)
+    drawn = blocks(params["kernel"], params["kernel"].shape[-1] // cell.block("kernel"))
+    for block in drawn:
+        assert block.std() == pytest.approx(0.2, rel=0.15)
+    for other in drawn[1:]:
+        assert not np.allclose(drawn[0], other)
+
+
+@pytest.mark.parametrize("kind", [Elman, LSTM, PeepholeLSTM, LayerNormLSTM, GRU, OutputGatedGRU, MGU, UGRNN])
+def test_recurrent_kernels_start_orthogonal(kind):
+    assert kind(4).recurrent_init == Orthogonal()
 
 
 def test_glorot_and_he_per_gate():

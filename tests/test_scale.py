@@ -17,7 +17,7 @@ import pytest
 from experiments.harness import processes
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "scale.md").read_text()
+PAGE = (ROOT / "docs/guides/scale.md").read_text()
 PATIENCE = 240
 """Seconds after which a test gives up; processes that wait for each other must not wait for ever."""
 HEARTBEAT = 6

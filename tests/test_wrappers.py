@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from jax.test_util import check_grads
 
 import rnncells
@@ -27,7 +26,9 @@ from rnncells import (
     Zoneout,
     unroll,
 )
-from tests.cases import INPUT, WRAPPED, B, H, T, agreement, exact, random_params, setup
+from tests.cases import INPUT, B, H, T, agreement, exact, random_params, setup
+from tests.layers import ours
+from tests.wrapped import WRAPPED
 
 KEY = jax.random.key(1)
 
@@ -48,7 +49,7 @@ def test_wrappers_without_parameters_leave_the_tree():
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_derivatives(name):
     """By params, inputs and every number of the wrapper, with noise and without: nothing is cut off."""
-    cell = jax.tree.map(jnp.float64, WRAPPED[f"{name}(LSTM)"])
+    cell = jax.tree.map(jnp.float64, WRAPPED[f"{name}(gated)"])
     params, xs = setup(cell, INPUT, batch=2, length=3)
 
     def outputs(cell, params, xs):
@@ -89,11 +90,8 @@ def test_two_wrapped_layers_everywhere():
     _, y = cell(params, cell.initial_carry(params, (B,)), xs[0])
     ys = unroll(cell, params, xs)[1]
     np.testing.assert_allclose(y, ys[0], atol=1e-6)
-    linen = rnncells.linen.RNN(cell, time_major=True)
-    np.testing.assert_allclose(linen.apply({"params": {"cell": params}}, xs), ys, atol=1e-6)
-    module = rnncells.nnx.RNN(cell, 3, time_major=True, rngs=nnx.Rngs(0))
-    nnx.update(module, nnx.State({"params": params}))
-    np.testing.assert_allclose(module(xs), ys, atol=1e-6)
+    for layer in ours(cell, params, time_major=True):
+        np.testing.assert_allclose(layer(xs), ys, atol=1e-6)
     loaded = flax.serialization.from_bytes(params, flax.serialization.to_bytes(params))
     restored = pickle.loads(pickle.dumps(cell))
     np.testing.assert_array_equal(unroll(restored, loaded, xs)[1], ys)
