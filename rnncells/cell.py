@@ -21,7 +21,7 @@ import abc
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 import chex
 import jax
@@ -31,7 +31,10 @@ from jax.typing import DTypeLike
 
 from rnncells import checks
 from rnncells.dtypes import cast_like, computes_in, dtype_of, promote, widen
-from rnncells.fields import Pytree, check_numbers, data, static
+from rnncells.fields import Pytree, check_numbers
+
+if TYPE_CHECKING:
+    from rnncells.run import Result, Run, Scan
 
 Params: TypeAlias = Any  # a nested dict of arrays; the others are pytrees that the cell chooses
 Weights: TypeAlias = Any
@@ -253,49 +256,3 @@ def plain(params: Params) -> Params:
 def shapes_of(x: Inputs) -> Like:
     """Arrays as shapes and dtypes."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)
-
-
-class Ticks(NamedTuple):
-    """A sequence as cells are given it: every leaf is [T, ...]; None is what a call does not use."""
-
-    x: Inputs
-    key: chex.PRNGKey | None = None
-    alive: jax.Array | None = None
-    """bool [T, *B]: False where the tick does not exist."""
-    resets: jax.Array | None = None
-    """bool [T, *B]: True where a segment begins, in the order of the input."""
-
-
-class Run(Pytree):
-    """A cell over a sequence, all that there is to know of it: frozen, handed on as one object."""
-
-    weights: Weights = data(default=None)
-    initial: Carry = data(default=None)
-    """The state where a segment begins."""
-    carry: Carry = data(default=None)
-    """The state before the first tick."""
-    ticks: Ticks = data(default=None)
-    reverse: bool = static(default=False)
-    parallel: bool | None = static(default=None)
-    remat_every: int | None = static(default=None)
-    truncate_every: int | None = static(default=None)
-    return_carries: bool = static(default=False)
-
-    @property
-    def length(self) -> int:
-        """T."""
-        return jax.tree.leaves(self.ticks)[0].shape[0]
-
-
-class Result(NamedTuple):
-    """What comes of a run."""
-
-    carry: Carry
-    """After the last tick."""
-    ys: Outputs
-    carries: Any = None
-    """After every tick, where asked for."""
-
-
-Scan: TypeAlias = Callable[[Cell, Run], Result]
-"""One cell over one sequence: see engine/loops.py."""

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 from rnncells import checks
-from rnncells.cell import Carry, Cell, Out, Params, Run, Ticks, plain, shapes_of
+from rnncells.cell import Carry, Cell, Out, Params, plain, shapes_of
 from rnncells.dtypes import cast_like, promote
 from rnncells.engine.loops import not_linear, scan
 from rnncells.fields import check_numbers
 from rnncells.parts.arithmetic import select
+from rnncells.run import Run, Ticks
 from rnncells.sequences import existing
 
 

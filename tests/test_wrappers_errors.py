@@ -77,7 +77,10 @@ BAD = [
     (lambda: Zoneout(LSTM, rate=0.1), "Zoneout.cell: expected a rnncells cell"),
     (lambda: Zoneout(None, rate=0.1).init(KEY, 4), "Zoneout.cell: expected a rnncells cell, got None"),
     (lambda: Stack([GRU(4), "LSTM"]).init(KEY, 4), r"Stack.cells\[1\]: expected a rnncells cell, got 'LSTM'"),
-    (lambda: Bidirectional(GRU(4), merge="max"), "Bidirectional.merge: expected 'concat', 'sum', 'mul' or 'ave', got 'max'"),
+    (
+        lambda: Bidirectional(GRU(4), merge="max"),
+        "Bidirectional.merge: expected 'concat', 'sum', 'mul' or 'ave', got 'max'",
+    ),
     (lambda: Bidirectional(GRU(4), GRU(5), merge="sum"), "expected equal output sizes"),
     (
         lambda: (lambda c: unroll(c, c.init(KEY, 4), jnp.ones((2, 4)), parallel=True))(

@@ -29,6 +29,7 @@ from rnncells import (
     split_gates,
     static,
 )
+from rnncells.cell import locked
 from rnncells.dtypes import accumulator, dtype_of, wider
 from rnncells.initializers import Glorot, Normal, Orthogonal
 from rnncells.linear_scan import DiagonalElement, RankOne, RankOneElement
@@ -177,14 +178,13 @@ class Wandering(_Small):
 
 
 class Noisy(Elman):
-    """Noise: on the drive, and, locked over time, on the kernel."""
+    """Noise: on the drive, and, locked over time, on the bias."""
 
     def prepare(self, params, key=None, batch_shape=()):
         if key is None:
             return params
-        kernel = params["recurrent_kernel"]
-        noise = jax.random.normal(jax.random.fold_in(key, 2**31), kernel.shape, kernel.dtype)
-        return params | {"recurrent_kernel": kernel + noise}
+        bias = params["bias"]
+        return params | {"bias": bias + jax.random.normal(locked(key), bias.shape, bias.dtype)}
 
     def project(self, weights, x, key=None):
         drive = super().project(weights, x)

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from rnncells.cell import Carry, Out, Result, Run, Ticks
+from rnncells.cell import Carry, Out
 from rnncells.parts.arithmetic import select
+from rnncells.run import Result, Run, Ticks
 
 Loop: TypeAlias = Callable[[Run], Result]
 

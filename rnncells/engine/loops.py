@@ -9,13 +9,14 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from rnncells.cell import Carry, Cell, Out, Result, Run, Ticks
+from rnncells.cell import Carry, Cell, Out
 from rnncells.dtypes import cast_like
 from rnncells.engine.chunks import Loop, chunk_length, concrete, in_chunks, size
 from rnncells.engine.scan import scan as fast_scan
 from rnncells.linear_scan import Monoid
 from rnncells.parts.arithmetic import select
 from rnncells.parts.linear import with_element
+from rnncells.run import Result, Run, Ticks
 
 LinearCell: TypeAlias = Any  # or a wrapper that is linear because its cell is
 

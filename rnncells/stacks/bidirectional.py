@@ -11,23 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnncells.cell import (
-    Carry,
-    Cell,
-    Drive,
-    Inputs,
-    Like,
-    Out,
-    Params,
-    Result,
-    Run,
-    Scan,
-    Shape,
-    Weights,
-    derived,
-    locked,
-)
+from rnncells.cell import Carry, Cell, Drive, Inputs, Like, Out, Params, Shape, Weights, derived, locked
 from rnncells.fields import choice, inner
+from rnncells.run import Result, Run, Scan
 from rnncells.stacks.layers import input_of, layer_key, same_inputs, ticks_of_layer
 
 

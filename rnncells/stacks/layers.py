@@ -7,7 +7,8 @@ from typing import Any
 import chex
 import jax
 
-from rnncells.cell import Cell, Ticks, Timed
+from rnncells.cell import Cell, Timed
+from rnncells.run import Ticks
 
 
 def layer_key(key: chex.PRNGKey | None, layer: int) -> chex.PRNGKey | None:

@@ -21,9 +21,6 @@ from rnncells.cell import (
     Like,
     Out,
     Params,
-    Result,
-    Run,
-    Scan,
     Shape,
     Timed,
     Weights,
@@ -31,6 +28,7 @@ from rnncells.cell import (
     locked,
 )
 from rnncells.fields import static
+from rnncells.run import Result, Run, Scan
 from rnncells.stacks.layers import input_of, layer_key, same_inputs, ticks_of_layer
 
 

@@ -22,9 +22,6 @@ from rnncells.cell import (
     Out,
     Outputs,
     Params,
-    Result,
-    Run,
-    Scan,
     Shape,
     Timed,
     Weights,
@@ -33,6 +30,7 @@ from rnncells.cell import (
 from rnncells.fields import inner
 from rnncells.parts.arithmetic import select
 from rnncells.parts.stand_ins import replace_kernels
+from rnncells.run import Result, Run, Scan
 
 INPUT, RECURRENT = "kernel", "recurrent_kernel"
 
