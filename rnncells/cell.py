@@ -199,9 +199,12 @@ class Cell(Pytree, abc.ABC):
     def check_timed(self, x: Inputs) -> None:
         """Refuses elapsed times where nothing takes them."""
         if isinstance(x, Timed) and not self.timed:
-            raise TypeError(
-                f"xs: expected arrays without elapsed times, which {self} does not take, got Timed."
-            )
+            raise TypeError(f"xs: expected arrays, as {self} takes no elapsed times, got Timed.")
+
+    def check_data(self) -> None:
+        """Refuses arrays that travel with a cell and do not fit, while their values can be seen."""
+        for cell in self.children.values():
+            cell.check_data()
 
     @property
     def num_feature_axes(self) -> int:

@@ -110,6 +110,7 @@ def checked(
     checks.key(key)
     length, batch_shape = checks.sequence(xs, cell.input_ndim)
     cell.check_timed(xs)
+    cell.check_data()
     params = plain(params)
     if cell.input_ndim == 1:
         size = jax.tree.leaves(xs)[0].shape[-1]

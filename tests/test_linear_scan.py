@@ -22,7 +22,8 @@ from rnncells.linear_scan import (
     Shift,
     ShiftElement,
 )
-from tests.cases import at, close, random_like
+from rnncells.parts.arithmetic import select
+from tests.cases import at, close, floating, pushed, random_like, scored
 
 pytestmark = pytest.mark.usefixtures("x64")
 T, B, H, K, V = 5, 3, 4, 2, 3
@@ -97,24 +98,27 @@ def test_laws_of_a_monoid(monoid, element, state):
 
 @over_monoids
 def test_an_associative_scan_is_a_loop(monoid, element, state):
-    """Slopes of both modes too, with identities in between."""
-    elements, state = elements_and_state(monoid, element, state)
-    nothing = jax.vmap(monoid.identity)(elements)
-    exists = np.array([True, False, False, True, True])
-    elements = jax.tree.map(lambda leaf, none: leaf.at[~exists].set(none[~exists]), elements, nothing)
+    """With identities in between; slopes by elements and state, in both modes."""
+    args = elements_and_state(monoid, element, state)
+    exists = jnp.array([True, False, False, True, True])
 
-    def at_once(state):
-        prefix = jax.lax.associative_scan(monoid.combine, jax.vmap(monoid.lift)(elements))
+    def some(elements):
+        return select(exists, elements, jax.vmap(monoid.identity)(elements))
+
+    def at_once(elements, state):
+        prefix = jax.lax.associative_scan(monoid.combine, jax.vmap(monoid.lift)(some(elements)))
         return jax.vmap(monoid.apply, (0, None))(prefix, state)
 
-    def one_by_one(state):
-        return jax.lax.scan(lambda state, a: (monoid.apply(a, state),) * 2, state, elements)[1]
+    def one_by_one(elements, state):
+        return jax.lax.scan(lambda state, a: (monoid.apply(a, state),) * 2, state, some(elements))[1]
 
-    def everything(f):
-        out, pull = jax.vjp(f, state)
-        return out, pull(random_like(out)), jax.jvp(f, (state,), (random_like(state, 3),))[1]
-
-    close(jax.jit(lambda: everything(at_once))(), jax.jit(lambda: everything(one_by_one))())
+    directions = random_like(floating(args), 3)
+    close(
+        *(
+            jax.jit(lambda f=f: (scored(f, args), pushed(f, args, directions)))()
+            for f in (at_once, one_by_one)
+        )
+    )
 
 
 def test_what_an_element_does():

@@ -71,7 +71,7 @@ def test_a_wrapper_inside_its_like_draws_its_own_noise():
     outer = twice.prepare(params, KEY, (size,))["recurrent_kernel"]
     assert agreement(outer.mask, outer.kernel.mask) == pytest.approx(0.5, abs=0.03)
     drive = RecurrentDropout(RecurrentDropout(inner, rate=0.5), rate=0.5).project(params, xs[0], KEY)
-    assert agreement(drive.own[0], drive.inner.own[0]) == pytest.approx(0.5, abs=0.03)
+    assert agreement(drive.own.state[0], drive.inner.own.state[0]) == pytest.approx(0.5, abs=0.03)
 
 
 def test_two_wrapped_layers_everywhere():

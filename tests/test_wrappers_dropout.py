@@ -10,6 +10,7 @@ import pytest
 from rnncells import (
     GRU,
     LSTM,
+    CausalConvolution,
     DropConnect,
     Elman,
     ExpRNN,
@@ -63,7 +64,7 @@ def test_recurrent_dropout_draws_at_every_tick():
     cell = RecurrentDropout(Elman(H), rate=0.5)
     params, xs = setup(cell)
     keys = [jax.random.fold_in(KEY, t) for t in range(T)]
-    masks = [np.asarray(cell.project(params, xs[t], keys[t]).own[0]) for t in range(T)]
+    masks = [np.asarray(cell.project(params, xs[t], keys[t]).own.state[0]) for t in range(T)]
     assert any(not np.array_equal(masks[0], mask) for mask in masks[1:])
     h, outputs = np.zeros((B, H)), []
     for x, mask in zip(np.asarray(xs), masks, strict=True):
@@ -82,12 +83,24 @@ def test_recurrent_dropout_of_inputs():
     h, outputs = np.zeros((B, H)), []
     for t, x in enumerate(np.asarray(xs)):
         drive = cell.project(shows_masks, jnp.ones((B, H)), jax.random.fold_in(KEY, t))
-        on_x, on_h = np.asarray(drive.inner), np.asarray(drive.own[0])
+        on_x, on_h = np.asarray(drive.inner), np.asarray(drive.own.state[0])
         assert np.isin(on_x, [0, 1 / (1 - 0.2)]).all()
         assert np.isin(on_h, [0, 1 / (1 - 0.5)]).all()
         h, _ = simple.elman(Elman(H), to_numpy(params), h * on_h, x * on_x)
         outputs.append(h)
     close(unroll(cell, params, xs, key=KEY)[1], np.stack(outputs))
+
+
+@pytest.mark.parametrize("wrapper", [VariationalDropout, RecurrentDropout])
+def test_a_kernel_that_reads_a_window_is_blinded_too(wrapper):
+    """It is met after the step, where the state is read."""
+    inner = CausalConvolution(H, width=3)
+    params, xs = inner.init(KEY, H) | {"bias": jnp.arange(float(H))}, jnp.ones((T, B, H))
+    for parallel in (None, True):
+        ys = unroll(wrapper(inner, input_rate=1.0), params, xs, key=KEY, parallel=parallel)[1]
+        np.testing.assert_array_equal(ys, jnp.broadcast_to(params["bias"], ys.shape))
+        some = unroll(wrapper(inner, input_rate=0.5), params, xs, key=KEY, parallel=parallel)[1]
+        assert not np.allclose(some, unroll(inner, params, xs)[1])
 
 
 @exact
@@ -153,7 +166,7 @@ def test_masks_are_independent():
     cell = RecurrentDropout(Elman(64), rate=0.5, input_rate=0.5)
     shows_masks = params["layer_0"] | {"kernel": jnp.eye(64)}
     drive = cell.project(shows_masks, jnp.ones((64, 64)), KEY)
-    assert agreement(drive.inner == 0, drive.own[0] == 0) == pytest.approx(0.5, abs=0.05)
+    assert agreement(drive.inner == 0, drive.own.state[0] == 0) == pytest.approx(0.5, abs=0.05)
 
 
 def descendants(key):

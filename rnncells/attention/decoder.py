@@ -161,6 +161,10 @@ class AttentionDecoder(Cell):
     def children(self) -> Mapping[str, Cell]:
         return {"cell": self.cell}
 
+    def check_data(self) -> None:
+        self._attended()
+        super().check_data()
+
     def _like(self, like: Any) -> Any:
         """The input of the cell inside, as shape and dtype."""
         if like is None:

@@ -6,7 +6,7 @@ inside other wrappers and stacks. See parts/stand_ins.py for what takes their pl
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -110,6 +110,13 @@ class VariationalDropout(_Dropout):
         return weights
 
 
+class _TickMasks(NamedTuple):
+    """For every kernel of that kind one mask, or None where nothing is dropped."""
+
+    state: Any = None
+    input: Any = None
+
+
 class RecurrentDropout(DrivenWrapper, _Dropout, TickWrapper):
     """Dropout on what the kernels read, with a new mask at every tick.
 
@@ -133,18 +140,24 @@ class RecurrentDropout(DrivenWrapper, _Dropout, TickWrapper):
         own, inner_key = split(key)
         input_key, state_key = split(own)
         batch_shape = jax.tree.leaves(x)[0].shape[: -self.input_ndim]
-        masks = None
+        own = _TickMasks()
         if self.rate is not None and state_key is not None:
-            masks = _masks(self, weights, RECURRENT, state_key, self.rate, batch_shape)
+            own = own._replace(state=_masks(self, weights, RECURRENT, state_key, self.rate, batch_shape))
         if self.input_rate is not None and input_key is not None:
-            seen = _masks(self, weights, INPUT, input_key, self.input_rate, batch_shape)
-            weights = _mask(self, weights, INPUT, seen)
-        return WrappedDrive(super().project(weights, x, inner_key), masks)
+            own = own._replace(input=_masks(self, weights, INPUT, input_key, self.input_rate, batch_shape))
+            weights = _mask(self, weights, INPUT, own.input)
+        return WrappedDrive(super().project(weights, x, inner_key), own)
 
     def step(self, weights: Weights, carry: Carry, drive: WrappedDrive) -> tuple[Carry, Out]:
-        if drive.own is not None:
-            weights = _mask(self, weights, RECURRENT, drive.own)
+        if drive.own.state is not None:
+            weights = _mask(self, weights, RECURRENT, drive.own.state)
         return super().step(weights, carry, drive)
+
+    def readout(self, weights: Weights, out: Out, drive: WrappedDrive) -> Out:
+        """A window over inputs meets its kernel only here."""
+        if drive.own.input is not None:
+            weights = _mask(self, weights, INPUT, drive.own.input)
+        return super().readout(weights, out, drive)
 
 
 class DropConnect(_KernelWrapper):

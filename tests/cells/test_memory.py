@@ -7,7 +7,7 @@ import pytest
 
 from rnncells import MLSTM, unroll
 from tests import references
-from tests.cases import INPUT, random_like, run, scored
+from tests.cases import INPUT, at, random_like, run, scored
 from tests.cells.common import B, assert_close, params_of, sequence
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -23,7 +23,8 @@ def by_ticks(cell, params, carry, xs):
 def meaning(state):
     """The memory and its norm as they are, with their scale put back."""
     return [
-        leaf * np.exp(state.log_scale).reshape(*state.log_scale.shape, *[1] * (leaf.ndim - 2))
+        leaf
+        * np.exp(state.log_scale).reshape(*state.log_scale.shape, *[1] * (leaf.ndim - state.log_scale.ndim))
         for leaf in state.values
     ]
 
@@ -49,11 +50,12 @@ def test_lengths_and_resets_of_many_chunks():
     cell = MLSTM(4, heads=2)
     params, xs = params_of(cell), sequence(LONG)
     lengths = np.array([LONG, 70, 0])
-    ys = run(cell, params, xs, lengths=lengths)[1]
+    last, ys = run(cell, params, xs, lengths=lengths)
     for b, length in enumerate(lengths):
-        if length:
-            assert_close(ys[:length, b], run(cell, params, xs[:length, b])[1])
+        alone, outputs = run(cell, params, xs[:length, b])
+        assert_close(ys[:length, b], outputs)
         assert not np.any(ys[length:, b])
+        jax.tree.map(assert_close, meaning(at(last, b)), meaning(alone))
     resets = np.zeros((LONG, B), bool)
     resets[[0, 70]] = True
     alone = np.concatenate([run(cell, params, part)[1] for part in (xs[:70], xs[70:])])
