@@ -28,6 +28,13 @@ from tests.references.attention import numpy_attend, numpy_attend_all
 H, F = FEATURES, 2
 KEY = jax.random.key(0)
 over_attentions = pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS)
+over_two_attentions = pytest.mark.parametrize(
+    "attention",
+    [
+        pytest.param(each, id=name, marks=() if name in ("dot", "additive") else pytest.mark.laws)
+        for name, each in ATTENTIONS.items()
+    ],
+)
 
 
 def attention_setup(attention, batch=(B,), memory_size=M, dtype=jnp.float64):
@@ -67,7 +74,7 @@ def test_batch_axes_and_vmap(attention):
 
 
 @exact
-@over_attentions
+@over_two_attentions
 def test_what_lies_past_the_length_is_never_read(attention):
     params, query, memory = attention_setup(attention)
     past = np.arange(S)[:, None] >= LENGTHS

@@ -181,6 +181,7 @@ def test_a_run_keeps_what_other_sections_left(run, monkeypatch):
     assert lines_of(run(sections=("sweep",), updates=2)[0]) == after
 
 
+@pytest.mark.laws
 def test_a_wrong_loop_is_not_timed(run, monkeypatch):
     learn = loops.Script.learn
 

@@ -9,6 +9,7 @@ import time
 
 import jax
 import numpy as np
+import pytest
 
 from experiments.harness.checkpoint import Checkpoints
 from tests.echo import assert_identical
@@ -110,6 +111,7 @@ for update in itertools.count(int(sys.argv[2]) + 1):
 """
 
 
+@pytest.mark.laws
 def test_killed_at_any_moment_it_restores(tmp_path):
     like = {"w": np.zeros(50_000, np.float32), "key": jax.random.key(0)}
     last = 0

@@ -80,6 +80,7 @@ class NnxModel(nnx.Module):
         self.head = nnx.Linear(8, 2, rngs=rngs)
 
 
+@pytest.mark.laws
 def test_nnx():
     rngs = nnx.Rngs(0)
     assert run({"module": nnx.GRUCell(4, 8, rngs=rngs)}, *both("nnx"))["cell"] == GRU(8)

@@ -161,6 +161,7 @@ def nnx_tagger(rng):
     return model
 
 
+@pytest.mark.laws
 def test_nnx(rng, tokens):
     carry = normal(rng, B, H)
     before = nnx_tagger(rng)

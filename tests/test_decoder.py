@@ -125,7 +125,7 @@ def test_decoder_around_a_cell_of_every_trait(order, name):
 
 
 @exact
-@combinations(("forward", "backward"), ("bahdanau", "backward"))
+@combinations(("forward", "backward"))
 def test_options_equal_loops_over_single_sequences(order, name):
     """Lengths, masks, resets, recomputation, truncation; NaN wherever nothing exists."""
     decoder, params, xs, carry = decoder_setup(
@@ -196,6 +196,7 @@ def test_second_derivatives(order, name):
     check_grads(outputs, (params, decoder.memory), order=2, modes=("fwd", "rev"), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.laws
 @exact
 @over_orders
 def test_vmap_over_the_batch_and_over_numbers(order):
@@ -254,6 +255,7 @@ def test_what_a_decoder_starts_from(order):
 
 
 @exact
+@pytest.mark.laws
 @over_orders
 def test_decoder_dtypes(order):
     """The memory takes part in the promotion; nothing leaks into 64 bits."""
@@ -278,7 +280,7 @@ INNER = {
 }
 
 
-@combinations(INNER, ("bahdanau", "Stack"), ("luong", "Learned"))
+@combinations(INNER, ("luong", "Learned"))
 def test_noise_learned_carries_and_stacks_inside(order, name):
     cell = INNER[name]
     decoder, params, xs, carry = decoder_setup(

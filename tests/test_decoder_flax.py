@@ -6,6 +6,7 @@ import chex
 import flax.linen
 import jax
 import jax.numpy as jnp
+import pytest
 from flax import nnx
 
 import rnncells
@@ -52,6 +53,7 @@ class NNXTranslator(nnx.Module):
         return self.decoder(targets)
 
 
+@pytest.mark.laws
 @combinations(("additive", "dot"), ("bahdanau", "dot"))
 def test_inside_flax_models(order, name):
     sources, targets = random_like((jnp.zeros((S, B, I)), jnp.zeros((T, B, I))))

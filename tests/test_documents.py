@@ -20,7 +20,17 @@ WITH_CODE = [
 ]
 
 
-@pytest.mark.parametrize("name", [name for name in WITH_CODE if name not in ELSEWHERE])
+DAILY = {"README.md", "CONTRIBUTING.md", "docs/concepts.md"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in DAILY else pytest.mark.laws)
+        for name in WITH_CODE
+        if name not in ELSEWHERE
+    ],
+)
 def test_code_in_documents_runs(name):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
     assert blocks

@@ -29,15 +29,14 @@ LENGTHS = np.array([T, 0, 3])
 PADDED = np.where((np.arange(T)[:, None] < LENGTHS)[..., None], XS, np.nan)
 
 
-@pytest.mark.parametrize(
-    "cell",
-    [
-        ExpRNN(4),
-        LayerNormLSTM(4, epsilon=1e-8),
-        LayerNorm(GRU(4), epsilon=1e-8),
-        RMSNorm(LSTM(4), epsilon=1e-8),
-    ],
-    ids=lambda cell: type(cell).__name__,
+@over(
+    {
+        "modrelu": ExpRNN(4),
+        "inside": LayerNormLSTM(4, epsilon=1e-8),
+        "layers": LayerNorm(GRU(4), epsilon=1e-8),
+        "roots": RMSNorm(LSTM(4), epsilon=1e-8),
+    },
+    ["modrelu", "layers"],
 )
 def test_small_epsilons_in_16_bits(cell):
     """Values and slopes; and values where the products are zeros."""

@@ -174,6 +174,7 @@ def test_the_commands_of_the_page(command, start):
     assert {line["length"] for line in lines} == {length}
 
 
+@pytest.mark.laws
 def test_the_page_runs(start, tmp_path):
     """Its other commands, with few updates, and its Python, in their order."""
     names: dict = {}

@@ -113,6 +113,7 @@ def test_samples_follow_the_logits():
         np.testing.assert_allclose(np.bincount(symbols[t], minlength=SYMBOLS) / 4000, expected, atol=0.03)
 
 
+@pytest.mark.laws
 @pytest.mark.usefixtures("x64")
 def test_differentiable_and_vmappable():
     cell = GRU(H)

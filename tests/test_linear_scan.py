@@ -100,7 +100,7 @@ def test_laws_of_a_monoid(monoid, element, state):
 def test_an_associative_scan_is_a_loop(monoid, element, state):
     """With identities in between; slopes by elements and state, in both modes."""
     args = elements_and_state(monoid, element, state)
-    exists = jnp.array([True, False, False, True, True])
+    exists = jnp.array([True, True, False, False, True])
 
     def some(elements):
         return select(exists, elements, jax.vmap(monoid.identity)(elements))

@@ -25,7 +25,16 @@ CASES |= {type(cell).__name__: (cell, EVERYTHING, AxisType.Explicit) for cell in
 CASES["LSTM, automatic"] = (LSTM(4), EVERYTHING, AxisType.Auto)
 
 
-@pytest.mark.parametrize(("cell", "options", "kind"), CASES.values(), ids=CASES)
+DAILY = ("LSTM, everything", "LSTM, automatic", "MinGRU", "Stack")
+
+
+@pytest.mark.parametrize(
+    ("cell", "options", "kind"),
+    [
+        pytest.param(*case, id=name, marks=() if name in DAILY else pytest.mark.laws)
+        for name, case in CASES.items()
+    ],
+)
 def test_a_divided_batch_gives_the_same(cell, options, kind):
     given = dict(options)
     params, xs = random_params(cell), jax.random.normal(jax.random.key(1), (T, B, INPUT))

@@ -93,6 +93,7 @@ def test_placement_changes_nothing(placement, options):
     chex.assert_trees_all_close(after.params, state.params, atol=2e-6)
 
 
+@pytest.mark.laws
 def test_a_budget_of_memory_chooses_what_is_kept():
     config, runs = small(Echo(200), features=16), [Run({}, 0)]
 

@@ -138,6 +138,7 @@ def checkpoints(folder):
     return sorted(int(path.name) for path in found if path.name.isdigit())
 
 
+@pytest.mark.laws
 def test_a_lost_process_ends_the_job_and_fewer_go_on(tmp_path):
     whole, folder = tmp_path / "whole", tmp_path / "lost"
     done([*ADDING, *LASTING, "--out", str(whole)])

@@ -84,6 +84,7 @@ def test_a_sweep_of_64_runs_is_one_program_and_each_run_is_as_alone():
     np.testing.assert_allclose(vmapped.advance(vmapped.init())[1], losses[:, :2], rtol=1e-4)
 
 
+@pytest.mark.laws
 def test_the_next_population_uses_the_program_of_the_last(here):
     config = sweep.Config(
         dataclasses.replace(SMALL, out=here / "out"), vary=("learning_rate=1e-3:1e-1:log:5",), at_once=4
@@ -223,6 +224,7 @@ def test_optuna_proposes_and_two_workers_search_together(here):
         assert trial.value == pytest.approx(rows["test_mse"].mean())
 
 
+@pytest.mark.laws
 def test_a_search_that_was_stopped_goes_on_with_the_points_that_were_asked(here):
     config = sweep.Config(
         dataclasses.replace(SMALL, out=here / "out"),

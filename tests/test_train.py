@@ -209,6 +209,7 @@ def test_a_run_that_diverges_keeps_its_last_finite_parameters():
     assert np.isfinite(jax.jit(train.test)(state, hyper)["mse"])
 
 
+@pytest.mark.laws
 def test_a_curriculum_goes_on_when_a_run_has_solved_its_length():
     config = small(Echo(7, enough=0.9), kind="sgd", lengths=(3,), learning_rate=0.3)
     train = make_train(config)

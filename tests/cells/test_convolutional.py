@@ -31,7 +31,8 @@ CELLS = [
     ConvGRU(2, (3, 4), (5, 3)),
     ConvGRU(2, (3, 2, 2)),
 ]
-over_cells = pytest.mark.parametrize("cell", CELLS)
+NAMED = {f"{type(cell).__name__}, {len(cell.shape)} axes": cell for cell in CELLS}
+over_cells = over(NAMED, ["ConvLSTM, 2 axes", "ConvGRU, 1 axes"])
 over_two_cells = over({"LSTM": CELLS[1], "GRU": CELLS[3]}, ["GRU"])
 over_peers = pytest.mark.parametrize("cell", [ConvLSTM(2, (5,), (5,)), ConvLSTM(2, (4, 5), (3, 5))])
 close = functools.partial(chex.assert_trees_all_close, atol=1e-11, rtol=1e-11)
@@ -145,6 +146,7 @@ def test_moves_with_its_input_away_from_the_borders(cell):
     assert not np.allclose(moved, ys)
 
 
+@pytest.mark.laws
 @over_two_cells
 def test_derivatives(cell):
     params, carry, xs = setup(cell, batch=(), length=2)
@@ -159,6 +161,7 @@ def test_derivatives(cell):
     check_grads(lambda params: scores(params, carry, xs, 0.3)[1], (params,), 2, ("rev",), 1e-4, 1e-4)
 
 
+@pytest.mark.laws
 @over_two_cells
 def test_vmap_equals_loop(cell):
     params, carry, xs = setup(cell)
@@ -171,7 +174,14 @@ def test_vmap_equals_loop(cell):
     close(jax.vmap(slope)(stacked), jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(slope, many)))
 
 
-@pytest.mark.parametrize(("cell", "reverse"), [(CELLS[1], False), (CELLS[3], False), (CELLS[3], True)])
+@pytest.mark.parametrize(
+    ("cell", "reverse"),
+    [
+        (CELLS[3], True),
+        pytest.param(CELLS[1], False, marks=pytest.mark.laws),
+        pytest.param(CELLS[3], False, marks=pytest.mark.laws),
+    ],
+)
 def test_options_equal_segments_alone(cell, reverse):
     """Gradients too, with NaN in every tick that does not exist."""
     params, carry, xs = setup(cell, batch=(3,), length=5)
@@ -199,7 +209,7 @@ def test_options_equal_segments_alone(cell, reverse):
 
 
 @over_two_cells
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float32, marks=pytest.mark.laws)])
 def test_dtypes_do_not_leak(cell, dtype):
     params, carry, xs = setup(cell, dtype)
     scanned = jax.lax.scan(functools.partial(cell, params), carry, xs)
@@ -282,6 +292,7 @@ def test_from_keras(monkeypatch, cell):
     assert_same(unroll(cell, params, xs, carry), (LSTMCarry(c, h), ys.swapaxes(0, 1)))
 
 
+@pytest.mark.laws
 @over_peers
 def test_from_flax(cell):
     """Gates i, g, f, o, a bias beside each kernel, and a 1 that the forward pass adds to f."""
