@@ -31,16 +31,20 @@ class _MinRNN(LinearCell, ProjectedCell):
     def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> LinearDrive:
         fused = ProjectedCell.project(self, weights, x)
         *gates, candidate = split_gates(fused.astype(accumulator(fused.dtype)), len(self.gates))
-        logit = self._write_logit(*gates)
         if self.log_space:
+            logit = self._write_logit(*gates)
             log_write = jax.nn.log_sigmoid(logit) + _log_positive(candidate)
             return LinearDrive(LogElement(jax.nn.log_sigmoid(-logit), log_write))
-        write = jax.nn.sigmoid(logit)
+        write = self._write(*gates)
         return LinearDrive(DiagonalElement(1 - write, write * candidate))
 
     @abc.abstractmethod
+    def _write(self, *gates: jax.Array) -> jax.Array:
+        """w, where the new state is (1 - w) h + w n."""
+
+    @abc.abstractmethod
     def _write_logit(self, *gates: jax.Array) -> jax.Array:
-        """w, where the new state is (1 - s(w)) h + s(w) n."""
+        """ln w - ln (1 - w)."""
 
 
 class MinGRU(_MinRNN):
@@ -71,6 +75,10 @@ class MinGRU(_MinRNN):
     paper = "Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv 2410.01201"
     gates = ("z", "n")
     write = "z"
+
+    def _write(self, *gates: jax.Array) -> jax.Array:
+        (z,) = gates
+        return jax.nn.sigmoid(z)
 
     def _write_logit(self, *gates: jax.Array) -> jax.Array:
         (z,) = gates
@@ -103,6 +111,13 @@ class MinLSTM(_MinRNN):
     gates = ("f", "i", "n")
     keep = "f"
     write = "i"
+
+    def _write(self, *gates: jax.Array) -> jax.Array:
+        """i / (f + i) = (1 + e^-f) / ((1 + e^-f) + (1 + e^-i)), where no gate over- or underflows."""
+        f, i = gates
+        scale = jax.lax.stop_gradient(jnp.maximum(jnp.maximum(-f, -i), 0))
+        one, f, i = jnp.exp(-scale), jnp.exp(-f - scale), jnp.exp(-i - scale)
+        return (one + f) / ((one + f) + (one + i))
 
     def _write_logit(self, *gates: jax.Array) -> jax.Array:
         f, i = gates
