@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help adding copy sweep test laws parity benchmark lint types docs readme results clean
+.PHONY: help adding copy sweep test laws mutate parity benchmark lint types docs readme results clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,13 +23,16 @@ sweep: $(VENV)/experiments  ## learning rates and forget biases on the adding pr
 
 # The time of a test is the compiler's, and much of it LLVM's. With all optimisations, as users run:
 # make laws JAX_DISABLE_MOST_OPTIMIZATIONS=0
-test laws: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
+test laws mutate: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
 
 test: $(VENV)/test  ## the tests of every day
 	$(BIN)/python -m pytest -n auto -m "not laws and not parity" $(ARGS)
 
 laws: $(VENV)/test  ## every law over every cell
 	$(BIN)/python -m pytest -n auto -m "not parity" $(ARGS)
+
+mutate: $(VENV)/test  ## change every equation, one thing at a time, and see that the references notice
+	$(BIN)/python -m tests.mutate $(ARGS)
 
 parity: $(VENV)/parity  ## against PyTorch, Keras, Haiku and Equinox
 	$(BIN)/python -m pytest -m parity $(ARGS)

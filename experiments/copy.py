@@ -22,8 +22,8 @@ class Config(options.Config):
 
     cells: tuple[options.CellName, ...] = ("LSTM", "GRU", "ExpRNN")
     """Which cells of the catalogue, by name."""
-    features: int = 128
-    """Width of the state."""
+    features: int | tuple[int, ...] = 128
+    """Width of the state; several numbers are the widths of several layers."""
     length: int = 100
     """Ticks of delay; a sequence has 20 more."""
     chrono: float | None = 150.0

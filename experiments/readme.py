@@ -3,29 +3,51 @@
 
 from __future__ import annotations
 
+import inspect
 import pathlib
 import re
 
+import jax
+
 from experiments.harness.tables import markdown
-from rnncells import CELLS, WRAPPERS
+from rnncells import CELLS, WRAPPERS, Cell
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = ROOT / "README.md"
+INPUTS, FEATURES = 32, 128
+"""The sizes at which parameters are counted."""
 
 
 def cells() -> str:
     """The registry as a table."""
     rows = []
-    for name, cell in CELLS.items():
+    for name, kind in CELLS.items():
+        cell = kind(FEATURES)
+        params = jax.eval_shape(lambda key, cell=cell: cell.init(key, INPUTS), jax.random.key(0))
         rows.append(
             {
-                "cell": f"`{name}`",
-                "what it is": summary(cell),
-                "parallel in time": "yes" if cell.linear else "",
+                "cell": f"[`{name}`]({pathlib.Path(inspect.getfile(kind)).relative_to(ROOT)})",
+                "what it is": summary(kind),
+                "state": state(cell, params),
+                "parameters": f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}",
+                "parallel in time": "yes" if cell.linear or cell.layered else "",
                 "source": cell.paper,
             }
         )
     return markdown(rows)
+
+
+def state(cell: Cell, params: dict[str, jax.ShapeDtypeStruct]) -> str:
+    """The shapes of a state, with H for the features and I for the inputs: `cell [H], hidden [H]`."""
+    letters = {FEATURES: "H", INPUTS: "I", FEATURES + 1: "H + 1", FEATURES * FEATURES: "H^2"}
+    carry = cell.carry_shape(params, (), jax.ShapeDtypeStruct((INPUTS,), "float32"))
+    words = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(carry):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        kind = "" if leaf.dtype == "float32" else f" {leaf.dtype}"
+        shape = ", ".join(letters.get(size, str(size)) for size in leaf.shape)
+        words.append(f"{name} [{shape}]{kind}".strip())
+    return ", ".join(words)
 
 
 def wrappers() -> str:

@@ -68,6 +68,13 @@ def positive_int(name: str, value: Any) -> int:
     return number
 
 
+def count(name: str, value: Any) -> int:
+    """A Python integer of at least 0, as `positive_int`."""
+    if type(value) is int and value == 0:
+        return 0
+    return positive_int(name, value)
+
+
 def boolean(name: str, value: Any) -> None:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {describe(value)}.")

@@ -93,6 +93,15 @@ class Uniform(Pytree):
         return draw * jnp.asarray(self.scale, dtype) / math.sqrt(shape[-1])
 
 
+class UniformWithin(Pytree):
+    """U(-bound, bound)."""
+
+    bound: Number = number(default=0.01, low=0.0)
+
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -1.0, 1.0) * jnp.asarray(self.bound, dtype)
+
+
 class Glorot(Pytree):
     """Variance scale^2 * 2 / (fan_in + fan_out) (Glorot & Bengio 2010, PMLR 9:249).
 
@@ -119,8 +128,22 @@ class He(Pytree):
         return _scaled(self, key, shape, dtype, 2.0 / shape[0])
 
 
+class LeCun(Pytree):
+    """Variance scale^2 / fan_in: products of inputs of unit variance have unit variance (LeCun, Bottou, Orr &
+    Mueller 1998, doi 10.1007/3-540-49430-8_2).
+
+    `distribution` is "normal" or "uniform".
+    """
+
+    scale: Number | None = number(default=None)
+    distribution: str = choice("normal", "uniform", default="normal")
+
+    def __call__(self, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
+        return _scaled(self, key, shape, dtype, 1.0 / shape[0])
+
+
 def _scaled(
-    scheme: Glorot | He, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike, variance: float
+    scheme: Glorot | He | LeCun, key: chex.PRNGKey, shape: Shape, dtype: DTypeLike, variance: float
 ) -> jax.Array:
     if scheme.distribution == "normal":
         draw = jax.random.normal(key, shape, dtype) * math.sqrt(variance)
@@ -233,3 +256,9 @@ def forget_blocks(
     if write and (isinstance(forget_bias, Chrono) or not keep):
         blocks[write] = -bias
     return blocks
+
+
+def linear_bias(key: chex.PRNGKey, size: int, fan_in: int, dtype: DTypeLike) -> jax.Array:
+    """A bias [size] as PyTorch's linear layers draw it: U(-1 / sqrt(n), 1 / sqrt(n)), n the rows of the
+    kernel beside it."""
+    return jax.random.uniform(key, (size,), dtype, -1.0, 1.0) / math.sqrt(fan_in)

@@ -17,7 +17,7 @@ from experiments.harness.options import Training
 from experiments.harness.population import Population, Run
 from rnncells.tasks import Batch, Task
 
-TIMES = ("seconds", "updates_per_second")
+TIMES = ("seconds", "seconds_to_solution", "updates_per_second")
 POPULATIONS: dict = {}
 
 

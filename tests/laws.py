@@ -44,7 +44,7 @@ def reference(cell, params, carry, xs, alive=None, resets=None):
 
     start = jax.tree.map(flat, to_numpy(cell.initial_carry(params, BATCH)))
     flags = [None if given is None else flat(given, 1) for given in (alive, resets)]
-    given = flat(np.asarray(xs), 1), jax.tree.map(flat, to_numpy(carry))
+    given = jax.tree.map(lambda leaf: flat(leaf, 1), to_numpy(xs)), jax.tree.map(flat, to_numpy(carry))
     last, ys, states = references.run(cell, params, *given, start, *flags)
     return [*map(back, last), back(ys, 1), *(back(leaf, 1) for leaf in states)]
 
@@ -77,7 +77,7 @@ def forward(cell, params, carry, xs, directions):
 def slopes_of_reference(cell, args, directions, **flags):
     """The derivative of the reference's score along each direction, by differences."""
     leaves, slopes = to_numpy(floating(args)), []
-    count = len(floating(args[1])) + 1 if not flags else None
+    count = len(jax.tree.leaves(args[1])) + 1 if not flags else None
     for i, direction in enumerate(to_numpy(directions)):
         ends = []
         for step in (1e-7, -1e-7):

@@ -45,7 +45,8 @@ def test_recurrent_kernels_are_drawn_gate_by_gate(name):
     kernel = cell.init(KEY, 3)["recurrent_kernel"]
     drawn = blocks(kernel, kernel.shape[-1] // cell.block("recurrent_kernel"))
     for block in drawn:
-        np.testing.assert_allclose(block.T @ block, np.eye(16), atol=1e-5)
+        narrow = block if len(block) >= 16 else block.T
+        np.testing.assert_allclose(narrow.T @ narrow, np.eye(narrow.shape[1]), atol=1e-5)
     for other in drawn[1:]:
         assert not np.allclose(drawn[0], other)
 

@@ -27,7 +27,7 @@ COMMAND = (
     " --training.batch-size 4 --training.report-every 10 --training.checkpoint-every 10"
     " --training.test-sequences 32"
 )
-TIMED = ("seconds", "updates_per_second")
+TIMED = ("seconds", "seconds_to_solution", "updates_per_second")
 
 
 def start(folder, *options, before=()):

@@ -47,9 +47,10 @@ def test_1_unroll_equals_scan_equals_ticks_equals_reference(cell):
     @jax.jit
     def roads(cell, params, carry, xs):
         whole = unroll(cell, params, xs, carry)
-        scanned = jax.lax.scan(functools.partial(cell, params), at(carry, 1), xs[:, 1])
-        weights = cell.prepare(params, like=tick_of(xs[:, 1, 2]))
-        ticked = jax.lax.scan(lambda *args: cell.tick(weights, *args), at(carry, 1, 2), xs[:, 1, 2])
+        some, one = at(xs, slice(None), 1), at(xs, slice(None), 1, 2)
+        scanned = jax.lax.scan(functools.partial(cell, params), at(carry, 1), some)
+        weights = cell.prepare(params, like=tick_of(one))
+        ticked = jax.lax.scan(lambda *args: cell.tick(weights, *args), at(carry, 1, 2), one)
         return whole, scanned, ticked
 
     whole, (one, one_ys), (none, none_ys) = roads(cell, params, carry, xs)
@@ -68,8 +69,8 @@ def test_1_every_cell_has_a_reference():
 @over_cells
 def test_2_splits(cell):
     params, carry, xs = drawn(cell)
-    middle, first = run(cell, params, xs[:3], carry)
-    last, second = run(cell, params, xs[3:], middle)
+    middle, first = run(cell, params, at(xs, slice(3)), carry)
+    last, second = run(cell, params, at(xs, slice(3, None)), middle)
     *expected, ys = reference(cell, params, carry, xs)[: len(jax.tree.leaves(carry)) + 1]
     close([*jax.tree.leaves(last), np.concatenate([first, second])], [*expected, ys])
 
@@ -78,11 +79,13 @@ def test_2_splits(cell):
 def test_3_causal_and_4_batch_independent(cell):
     """To the bit."""
     params, carry, xs = drawn(cell)
-    xs = xs[:3]
+    xs = at(xs, slice(3))
     ys = np.asarray(run(cell, params, xs, carry)[1])
-    changed, broken = xs.copy(), xs.copy()
-    changed[1] += 1
-    broken[:, 1, 1] = np.nan
+    changed, broken = jax.tree.map(np.copy, (xs, xs))
+    for leaf in jax.tree.leaves(changed):
+        leaf[1] += 1
+    for leaf in jax.tree.leaves(broken):
+        leaf[:, 1, 1] = np.nan
     later = np.asarray(run(cell, params, changed, carry)[1])
     np.testing.assert_array_equal(later[0], ys[0])
     assert not np.array_equal(later[1], ys[1])
@@ -102,15 +105,16 @@ def test_6_first_derivatives(cell):
 
 @over_cells
 def test_5_lengths_mask_and_resets_and_7_parallel(cell):
-    """Values, carries and slopes, those of linear cells in parallel; there is NaN in ticks that do not exist
-    and in a carry that is never read."""
+    """Values, carries and slopes, those of linear cells and of cells in stages in parallel; there is NaN in
+    ticks that do not exist and in a carry that is never read."""
     params, carry, xs = drawn(cell)
     given, alive = options()
     never_read = given["resets"][0] & alive[0]
     assert never_read.any()
     unread = [np.where(spread(never_read, leaf), np.nan, leaf) for leaf in floating(carry)]
-    broken = params, with_floating(carry, unread), np.where(spread(alive, xs), xs, np.nan)
-    out, slopes = everything(cell, *broken, given, parallel=True if cell.linear else None)
+    unseen = jax.tree.map(lambda leaf: np.where(spread(alive, leaf), leaf, np.nan), xs)
+    broken = params, with_floating(carry, unread), unseen
+    out, slopes = everything(cell, *broken, given, parallel=True if cell.linear or cell.layered else None)
     flags = {"alive": alive, "resets": given["resets"]}
     close(jax.tree.leaves(out), reference(cell, params, carry, xs, **flags))
     assert not np.any(slopes[-1][~alive])

@@ -129,7 +129,7 @@ def test_what_is_there_is_moved_aside(config, capsys):
         (out / "metrics.jsonl").write_text(str(count))
     folder.prepare(config, here, config)
     assert [(out.with_name(f"out-{i}") / "metrics.jsonl").read_text() for i in (1, 2, 3)] == ["0", "1", "2"]
-    assert [path.name for path in out.iterdir()] == ["config.json"]
+    assert {path.name for path in out.iterdir()} == {"config.json", "model.json"}
     assert f"{out} was there; it is {out}-3 now. (--resume would" in capsys.readouterr().out
 
 

@@ -28,9 +28,12 @@ def test_what_a_run_leaves(config, capsys):
     assert {line["sequences"] for line in lines} == {20, 40, 60, 80}
     assert len({line["loss"] for line in lines}) == 8
     for line in lines[-2:]:
-        assert set(line["test"]) == {"mse"}
+        assert set(line["test"]) == set(line["validation"]) == {"mse"}
         assert line["solved"]
+        assert line["solved_at"] == 10  # the first at the length of the task
         assert line["parameters"] == 4 + 16 + 4 + 4 + 1
+    for line in read(config.out)[-2:]:
+        assert 0 < line["seconds_to_solution"] < line["seconds"]
     assert json.loads((config.out / "config.json").read_text()) == json.loads(json.dumps(plain(config)))
     assert (config.out / "curves.png").read_bytes().startswith(b"\x89PNG")
     table = (config.out / "table.md").read_text().splitlines()
@@ -49,6 +52,7 @@ def test_tensorboard_shows_the_lines(config):
         assert [step for step, _ in shown] == [line["update"] for line in own]
         for (_, values), line in zip(shown, own, strict=True):
             expected = {"loss": line["loss"], "length": line["length"]}
+            expected["validation/mse"] = line["validation"]["mse"]
             if "test" in line:
                 expected = {"test/mse": line["test"]["mse"]}
             assert values == {name: pytest.approx(value) for name, value in expected.items()}
@@ -98,5 +102,5 @@ def test_runs_that_diverge_are_reported(config, capsys):
 def test_a_table_of_runs_that_are_not_finite():
     line = {"cell": "GRU", "parameters": 9, "solved": False, "seconds": 1.0, "test": {"mse": None}}
     rows = tables.summarise(Echo(), [line, line])
-    assert rows[0]["test mse"] == "nan"
+    assert rows[0]["test mse"] == "not finite"
     assert rows[0]["solved"] == "0 of 2"

@@ -58,7 +58,9 @@ def test_a_sweep_of_64_runs_is_one_program_and_each_run_is_as_alone():
         for bias in (-1.0, 0.0, 1.0, 2.0)
         for seed in range(4)
     ]
-    together = Population(SMALL, "LSTM", runs)
+    built = []
+    assert compiled(lambda: built.append(Population(SMALL, "LSTM", runs))) == 3  # advance, validate, test
+    (together,) = built
     start = together.init()
     seen = []
 
@@ -68,7 +70,7 @@ def test_a_sweep_of_64_runs_is_one_program_and_each_run_is_as_alone():
             state, losses = together.advance(state)
             seen.append(losses)
 
-    assert compiled(blocks) == 1
+    assert compiled(blocks) == 0
     losses = np.concatenate(seen, 1)
     assert losses.shape == (64, 6)
     assert len(np.unique(losses[:, -1])) == 64
@@ -105,11 +107,13 @@ def test_the_next_population_uses_the_program_of_the_last(here):
 @pytest.mark.parametrize(("most", "sizes"), [(64, [10]), (9, [5, 5]), (4, [4, 4, 2]), (1, [1] * 10)])
 def test_populations_are_of_about_one_size(most, sizes):
     class Here:
-        def train(self, cell, runs, first):
+        config = SMALL
+
+        def train(self, cell, runs, first, config):
             trained.append((first, runs))
 
     trained = []
-    search.at_once(sweep.Config(SMALL, vary=("l1=0:1:linear:5",), at_once=most), Here(), "LSTM")
+    search.at_once(sweep.Config(SMALL, vary=("l1=0:1:linear:5",), at_once=most), Here())
     assert [len(runs) for _, runs in trained] == sizes
     assert [first for first, _ in trained] == list(np.cumsum([0, *sizes[:-1]]))
     assert [each for _, some in trained for each in some] == [
@@ -221,7 +225,7 @@ def test_optuna_proposes_and_two_workers_search_together(here):
         trials, polars.concat(tables).group_by("learning_rate", maintain_order=True), strict=True
     ):
         assert rows["learning_rate"][0] == trial.params["learning_rate"]
-        assert trial.value == pytest.approx(rows["test_mse"].mean())
+        assert trial.value == pytest.approx(rows["validation_mse"].mean())
 
 
 @pytest.mark.laws
@@ -235,10 +239,10 @@ def test_a_search_that_was_stopped_goes_on_with_the_points_that_were_asked(here)
     )
     train, calls = session.Session.train, []
 
-    def stopping(self, cell, runs, first=0):
+    def stopping(self, cell, runs, first=0, config=None):
         calls.append([each.numbers["learning_rate"] for each in runs])
         self.stop = len(calls) == 2  # as a signal would, in the middle of the second population
-        return train(self, cell, runs, first)
+        return train(self, cell, runs, first, config)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session.Session, "train", stopping)
@@ -259,7 +263,7 @@ def test_a_search_that_was_stopped_goes_on_with_the_points_that_were_asked(here)
 def test_workers_that_start_together_draw_different_points(here, monkeypatch):
     drawn = []
 
-    def train(self, cell, runs, first=0):
+    def train(self, cell, runs, first=0, config=None):
         drawn.append([each.numbers["learning_rate"] for each in runs[::2]])
         raise session.StopRequested("enough")
 

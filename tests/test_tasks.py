@@ -1,119 +1,225 @@
-"""Tasks draw what their papers describe, and their closed-form baselines hold."""
+"""Laws of every task: what a batch is, which outputs count, and what the scores of perfect and of memoryless
+outputs are."""
+
+import dataclasses
+import functools
+import inspect
+import pickle
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnncells.tasks import Adding, Copy
+from rnncells import tasks
+from rnncells.tasks import (
+    MQAR,
+    TASKS,
+    Adding,
+    Copy,
+    DampedOscillators,
+    DelayedRecall,
+    Denoise,
+    EvenPairs,
+    MackeyGlass,
+    ModularArithmetic,
+    Parity,
+    SequentialDigits,
+)
+from rnncells.tasks.base import Mean
+from tests.frequencies import N, drawn
 
-KEY = jax.random.key(0)
-N = 20_000
+GROUPS = 16
 
-
-@pytest.mark.parametrize("variant", ["halves", "anywhere"])
-@pytest.mark.parametrize("length", [2, 11, 50])
-def test_adding(variant, length):
-    task = Adding(length, variant)
-    inputs, targets, mask = jax.jit(task.sample, static_argnums=1)(KEY, 4000)
-    assert inputs.shape == (length, 4000, 2)
-    assert inputs.dtype == jnp.float32
-    values, markers = np.moveaxis(np.asarray(inputs), -1, 0)
-    assert set(np.unique(markers)) == {0.0, 1.0} or length == 2
-    assert (markers.sum(0) == 2).all()
-    np.testing.assert_allclose((values * markers).sum(0), targets[-1, :, 0], rtol=1e-6)
-    assert not np.any(targets[:-1])
-    assert mask[-1].all()
-    assert not mask[:-1].any()
-    where = markers.mean(1)
-    if variant == "halves":
-        assert (markers[: length // 2].sum(0) == 1).all()
-    else:
-        np.testing.assert_allclose(where, 2 / length, atol=0.04)
-    assert where.min() > 0
-    assert 0 <= values.min() < values.max() <= 1
-
-
-def test_adding_as_in_1997():
-    task = Adding(100, "original")
-    inputs, targets, mask = task.sample(KEY, N)
-    values, markers = np.moveaxis(np.asarray(inputs), -1, 0)
-    assert values.shape[0] == 110
-    last = np.argmax(np.asarray(mask), 0)
-    assert set(last) == set(range(99, 110))
-    assert (np.asarray(mask).sum(0) == 1).all()
-    after = np.arange(110)[:, None] > last[None]
-    assert not values[after].any()
-    assert not markers[after].any()
-    marked = markers == 1
-    assert (marked.sum(0) == 2).all()
-    first = np.argmax(marked, 0)
-    second = 109 - np.argmax(marked[::-1], 0)
-    assert first.max() <= 9
-    assert second.max() <= 49
-    assert (first < second).all()
-    assert (markers[last, np.arange(N)] == -1).all()
-    assert np.isin(markers[0], (1, -1)).all()
-    assert (values[0][markers[0] == 1] == 0).all()
-    assert (markers == -1).sum() == N + (markers[0] == -1).sum()
-    expected = 0.5 + (values * marked).sum(0) / 4
-    np.testing.assert_allclose(np.asarray(targets)[last, np.arange(N), 0], expected, rtol=1e-5)
+CASES = {
+    **{name: kind() for name, kind in TASKS.items()},
+    "adding, anywhere": Adding(11, "anywhere"),
+    "adding, original": Adding(100, "original"),
+    "copy, janet": Copy(6, "janet"),
+    "copy, exprnn": Copy(6, "exprnn"),
+    "copy, variable": Copy(6, "variable"),
+    "denoise, selective": Denoise(7, "selective"),
+    "delayed recall, one tick": DelayedRecall(1, symbols=5, answers=7),
+    "mqar, full": MQAR(16, pairs=4, vocabulary=10),
+    "parity, one length": Parity(6, shortest=6),
+    "modular arithmetic, short": ModularArithmetic(9, shortest=2),
+    "digits, permuted": SequentialDigits(40, "permuted"),
+    "mackey-glass, next": MackeyGlass(30, horizon=1, tau=5),
+    "oscillators, next": DampedOscillators(4, horizon=1),
+}
 
 
-@pytest.mark.parametrize("variant", ["halves", "anywhere", "original"])
-def test_adding_baseline_is_the_best_constant(variant):
-    task = Adding(30, variant)
-    batch = task.sample(KEY, N)
-    wanted = np.asarray(batch.targets)[np.asarray(batch.mask)]
-    best = jnp.full(batch.targets.shape, wanted.mean(), jnp.float32)
-    assert float(task.loss(best, batch)) == pytest.approx(task.baseline, rel=0.04)
-    perfect = task.metrics(batch.targets, batch)
-    assert perfect["mse"] == 0
-    assert perfect["correct"] == 1
-    assert task.solved(perfect)
-    assert not task.solved(task.metrics(best, batch))
+def part(tree, group):
+    """One of the groups of a batch."""
+    size = N // GROUPS
+    return jax.tree.map(lambda array: array[:, group * size : (group + 1) * size], tree)
 
 
-def test_adding_reads_nothing_but_the_last_tick():
-    task = Adding(10)
-    batch = task.sample(KEY, 4)
-    outputs = batch.targets.at[:-1].set(jnp.nan)
-    assert task.loss(outputs, batch) == 0
-    slope = jax.grad(task.loss)(batch.targets + 1, batch)
-    assert not np.any(slope[:-1])
-    np.testing.assert_allclose(slope[-1], 2 / 4, rtol=1e-6)
+@functools.cache
+def scores(task):
+    """Metrics of a group as numbers, and loss with its slope."""
+
+    def found(outputs, batch):
+        means = task.metrics(outputs, batch).items()
+        metrics = {name: mean.value if isinstance(mean, Mean) else mean for name, mean in means}
+        return metrics, *jax.value_and_grad(task.loss)(outputs * 1e-4, batch)
+
+    return jax.jit(found)
 
 
-@pytest.mark.parametrize("length", [1, 30])
-def test_copy(length):
-    task = Copy(length)
-    inputs, targets, mask = jax.jit(task.sample, static_argnums=1)(KEY, 500)
-    assert inputs.shape == (length + 20, 500, 10)
-    assert targets.shape == mask.shape == (length + 20, 500)
-    assert mask.all()
-    classes = np.argmax(inputs, -1)
-    np.testing.assert_array_equal(np.asarray(inputs).sum(-1), 1)
-    symbols = classes[:10]
-    assert set(np.unique(symbols)) == set(range(1, 9))
-    np.testing.assert_array_equal(targets[-10:], symbols)
-    assert not np.any(targets[:-10])
-    assert (classes[length + 9] == 9).all()
-    blanks = np.delete(classes, [*range(10), length + 9], axis=0)
-    assert not blanks.any()
+def sure(classes, count):
+    """Logits of certainty."""
+    return np.where(np.asarray(classes)[..., None] == np.arange(count), 0, -1e4).astype(np.float32)
 
 
-def test_copy_baseline_and_recall():
-    task = Copy(50)
-    batch = task.sample(KEY, 2000)
-    sure = jax.nn.log_softmax(1e4 * jax.nn.one_hot(batch.targets, 9))
-    assert float(task.loss(sure, batch)) == pytest.approx(0, abs=1e-6)
-    perfect = task.metrics(sure, batch)
-    assert perfect["recall"] == 1
-    assert task.solved(perfect)
-    blank = jnp.full((60, 2000, 9), -1e4).at[..., 0].set(0.0)
-    guess = jnp.zeros((10, 2000, 9)).at[..., 0].set(-1e4)
-    memoryless = jnp.concatenate([blank, guess])
-    assert float(task.loss(memoryless, batch)) == pytest.approx(task.baseline, rel=1e-4)
-    assert task.metrics(memoryless, batch)["recall"] == pytest.approx(1 / 8, abs=0.01)
-    assert not task.solved(task.metrics(memoryless, batch))
-    assert Copy(1000).baseline == pytest.approx(0.0204, abs=1e-4)
+def perfect(task, batch):
+    return sure(batch.targets, task.output_size) if batch.targets.ndim == 2 else batch.targets
+
+
+def constant(task, batch):
+    """The mean that targets have by their definition."""
+    return np.full_like(batch.targets, 0.5 if task.variant == "original" else 1.0)
+
+
+def uniform(task, batch):
+    """Blanks where blanks are right, then all symbols alike."""
+    guess = np.where(np.arange(task.output_size) == 0, -1e4, 0)
+    return np.where(batch.targets[..., None] > 0, guess, sure(0, task.output_size)).astype(np.float32)
+
+
+def always(task, batch, answer):
+    return sure(np.full(batch.targets.shape, answer), task.output_size)
+
+
+def seen(task, batch):
+    """The last letter itself: right for words of one letter, and a guess otherwise."""
+    return sure(np.argmax(batch.inputs[..., : task.output_size], -1), task.output_size)
+
+
+def by_pixel(task, batch):
+    """The digit that goes with the last pixel most often, among all images."""
+    pixels = np.concatenate([part.inputs[:, -1, 0] for part in task.parts])
+    digits = np.concatenate([part.targets[:, -1] for part in task.parts])
+    best = {value: np.bincount(digits[pixels == value]).argmax() for value in set(pixels)}
+    return sure(np.vectorize(lambda value: best.get(value, 0))(batch.inputs[..., 0]), 10)
+
+
+def by_line(task, batch):
+    """The line through the last value that is best on another batch."""
+    other = drawn(task, 1)
+    slope, offset = np.polyfit(other.inputs[other.mask][:, 0], other.targets[other.mask][:, 0], 1)
+    return (slope * batch.inputs + offset).astype(np.float32)
+
+
+MEMORYLESS = {
+    Adding: constant,
+    Copy: uniform,
+    Denoise: uniform,
+    DelayedRecall: functools.partial(always, answer=0),
+    MQAR: lambda task, batch: always(task, batch, task.vocabulary - 1),
+    Parity: seen,
+    EvenPairs: functools.partial(always, answer=0),
+    ModularArithmetic: seen,
+    SequentialDigits: by_pixel,
+    MackeyGlass: by_line,
+    DampedOscillators: by_line,
+}
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+def task(request):
+    return request.param
+
+
+def test_every_task_is_registered_and_has_a_memoryless_score():
+    kinds = {kind for _, kind in inspect.getmembers(tasks, inspect.isclass)} - {tasks.Batch, tasks.Task}
+    assert set(TASKS.values()) == kinds == set(MEMORYLESS)
+
+
+def test_a_batch(task):
+    batch = drawn(task)
+    ticks = batch.mask.shape[0]
+    assert batch.mask.shape == (ticks, N)
+    assert batch.inputs.shape == (ticks, N, task.input_size)
+    shape = (ticks, N) if batch.targets.dtype == np.int32 else (ticks, N, task.output_size)
+    assert batch.targets.shape == shape
+    assert (batch.inputs.dtype, batch.mask.dtype) == (np.float32, bool)
+    assert batch.targets.dtype in (np.int32, np.float32)
+    assert np.isfinite(batch.inputs).all()
+    assert batch.mask.any(0).all()
+    if batch.targets.dtype == np.int32:
+        assert batch.targets.min() >= 0
+        assert batch.targets.max() < task.output_size
+        assert set(batch.inputs.sum(-1).ravel()) <= {0, 1} or isinstance(task, SequentialDigits)
+    assert not np.array_equal(batch.inputs, drawn(task, 1).inputs)
+    again = jax.eval_shape(lambda key: task.sample(key, 3), jax.random.key(0))
+    assert again.inputs.shape == (ticks, 3, task.input_size)
+
+
+def test_scores(task):
+    """Only ticks that count are read; perfect outputs are a solution, memoryless ones are not, and the
+    baseline is their score, within five standard errors that come from groups of sequences."""
+    batch = drawn(task)
+    first, outputs = part(batch, 0), part(perfect(task, batch), 0)
+    best, loss, slope = scores(task)(outputs, first)
+    assert loss.shape == ()
+    assert best[task.score] == pytest.approx(1.0 if task.higher_is_better else 0.0, abs=1e-6)
+    assert task.solved(best)
+    assert jax.jit(task.solved)(best)
+
+    spoiled = np.where(first.mask[..., None], outputs, 7 - outputs)
+    same, same_loss, slope = scores(task)(spoiled, first)
+    assert (same, same_loss) == (best, loss)
+    assert np.isfinite(slope).all()
+    assert not slope[~first.mask].any()
+    assert np.abs(slope)[first.mask].max() > 0
+
+    naive = MEMORYLESS[type(task)](task, batch)
+    found = [scores(task)(part(naive, group), part(batch, group))[0] for group in range(GROUPS)]
+    means = {name: np.mean([each[name] for each in found], dtype=np.float64) for name in best}
+    error = np.std([each[task.score] for each in found], ddof=1, dtype=np.float64) / np.sqrt(GROUPS)
+    assert means[task.score] == pytest.approx(task.baseline, abs=5 * error + 1e-5, rel=0)
+    assert not task.solved(means)
+    assert (best[task.score] > task.baseline) == task.higher_is_better
+
+
+def test_the_same_task_at_another_length(task):
+    assert dataclasses.replace(task, length=task.length) == task
+    assert hash(dataclasses.replace(task)) == hash(task)
+    assert pickle.loads(pickle.dumps(task)) == task
+    longer = dataclasses.replace(
+        task, length=64 if isinstance(task, SequentialDigits) else 2 * task.length + 20
+    )
+    ticks = jax.eval_shape(lambda key: longer.sample(key, 2), jax.random.key(0)).mask.shape[0]
+    assert ticks >= drawn(task).mask.shape[0]
+    assert (longer.input_size, longer.output_size) == (task.input_size, task.output_size)
+
+
+BAD = {
+    "copy length": (lambda: Copy(0), ValueError, "Copy.length: expected a positive int, got 0"),
+    "copy variant": (lambda: Copy(9, "tcn"), ValueError, "Copy.variant: expected 'arjovsky', .* got 'tcn'"),
+    "denoise variant": (lambda: Denoise(9, "mamba"), ValueError, "Denoise.variant: .* got 'mamba'"),
+    "denoise length": (lambda: Denoise(9.0), TypeError, "Denoise.length: expected a positive int"),
+    "one symbol": (lambda: DelayedRecall(3, symbols=1), ValueError, "symbols: expected at least 2, got 1"),
+    "no answers": (lambda: DelayedRecall(3, answers=0), ValueError, "DelayedRecall.answers: .* got 0"),
+    "mqar odd": (lambda: MQAR(63), ValueError, "MQAR.length: expected an even number .* got 63"),
+    "mqar short": (lambda: MQAR(64, pairs=17), ValueError, "MQAR.length: .* 4 x 17 pairs, got 64"),
+    "mqar few": (lambda: MQAR(64, 8, 17), ValueError, "MQAR.vocabulary: expected at least 18 .* got 17"),
+    "parity": (lambda: Parity(5, shortest=6), ValueError, "Parity.shortest: .* the length, 5, got 6"),
+    "even pairs": (lambda: EvenPairs(5, shortest=0), ValueError, "EvenPairs.shortest: .* got 0"),
+    "arithmetic": (lambda: ModularArithmetic("5"), TypeError, "ModularArithmetic.length: .* got '5'"),
+    "digits length": (lambda: SequentialDigits(65), ValueError, "at most 64 pixels, got 65"),
+    "digits variant": (
+        lambda: SequentialDigits(64, "rows"),
+        ValueError,
+        "SequentialDigits.variant: .* 'rows'",
+    ),
+    "horizon": (lambda: MackeyGlass(9, horizon=0), ValueError, "MackeyGlass.horizon: .* got 0"),
+    "tau": (lambda: MackeyGlass(9, tau=1.5), TypeError, "MackeyGlass.tau: expected a positive int"),
+    "oscillators": (lambda: DampedOscillators(3), ValueError, "DampedOscillators.length: .* 4, got 3"),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "words"), BAD.values(), ids=BAD.keys())
+def test_bad_arguments(make, kind, words):
+    with pytest.raises(kind, match=words):
+        make()

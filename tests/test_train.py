@@ -83,7 +83,7 @@ def plainly(config, state):
         batch = jax.tree.map(np.asarray, batch)
         every, h, total = training.truncate_every or len(batch.mask), None, 0.0
         for start in range(0, len(batch.mask), every):
-            segment = type(batch)(*(array[start : start + every] for array in batch))
+            segment = type(batch)(*(array[start : start + every] for array in batch[:3]))
             changed, new_moments, h, loss = step(params, moments, segment, h, rate)
             if segment.mask.any():
                 params, moments, steps = changed, new_moments, steps + 1
@@ -217,11 +217,12 @@ def test_a_curriculum_goes_on_when_a_run_has_solved_its_length():
     hyper = jax.tree.map(lambda leaf: jnp.full(2, leaf), config.numbers("Elman"))
     hyper = hyper.replaced({"learning_rate": jnp.array([0.3, 0.0])})
     state = jax.jit(jax.vmap(train.init))(jax.random.split(jax.random.key(0), 2), hyper)
-    advance, stages = jax.jit(jax.vmap(train.advance)), []
+    advance, validate, stages = jax.jit(jax.vmap(train.advance)), jax.jit(jax.vmap(train.validate)), []
     for _ in range(6):
         stages.append(state.stage.tolist())
         first = jax.tree.map(lambda leaf: leaf[0], state)
         state, seen = advance(state, hyper)
+        learned, (state, _) = state, validate(state, hyper)
         if stages[-1] not in stages[:-1]:
             block = Training(5, 4, 5, checkpoint_every=5)
             length = train.lengths[stages[-1][0]]
@@ -229,7 +230,7 @@ def test_a_curriculum_goes_on_when_a_run_has_solved_its_length():
                 dataclasses.replace(config, given=Echo(length), training=block), first
             )
             np.testing.assert_allclose(seen[0], losses, rtol=1e-4)
-            chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[0], state.params), params, atol=1e-5)
+            chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[0], learned.params), params, atol=1e-5)
     assert stages[0] == [0, 0]
     assert stages[-1] == [1, 0]
 

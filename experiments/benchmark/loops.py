@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -18,9 +18,9 @@ import numpy as np
 import optax
 
 from experiments.adding import Config
+from experiments.harness.model import Model
 from experiments.harness.options import Placement, Training
 from experiments.harness.population import Population, Run
-from experiments.harness.train import Model
 from rnncells import Cell, convert
 from rnncells.tasks import Adding, Batch
 
@@ -77,7 +77,9 @@ def flax_params(cell: Cell, params: Any) -> Any:
 
 
 class FlaxModel(nn.Module):
-    """`experiments.harness.train.Model` with Flax's own layer, of the width of the cell."""
+    """`experiments.harness.model.Model` with Flax's own layer, of the width of the cell."""
+
+    time_major: ClassVar[bool] = True
 
     cell: Cell
     output_size: int

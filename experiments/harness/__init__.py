@@ -1,18 +1,37 @@
 """What experiments share: a run as pure functions, many runs as one program, and the host that drives them.
 
     hyperparameters.py   the numbers of a run, by name: traced, stacked and swept
-    options.py           Config: the command line of an experiment, its parts, and the cell that it builds
+    model.py             what is trained: the default model, and any Flax module in its place
+    data.py              finite data: parts, and how batches are taken from them on the device
+    given.py             arrays that users hand over, checked
+    encoding.py          numbers and symbols of the world as those of a model, and back
+    supervised.py        tasks on finite data: classes and numbers
+    answers.py           what a trained model is asked, and what it says
+    placement.py         where runs go
+    saved.py             configs and tasks as JSON, and back
+    options.py           Config: the command line of an experiment, its parts, and the cells that it builds
+    settings.py          options that decide shapes, by name
     processes.py         cores and other processes: how they meet, and what is said when one is lost
+    learner.py           how one run learns from one batch
+    evaluation.py        how it is judged
     train.py             one run as pure functions of a key and its numbers
+    memory.py            what a program takes, and what a device has
     population.py        many runs as one compiled program, over devices and processes
     checkpoint.py        the states of a training, whole and verified
     record.py            metrics.jsonl and TensorBoard's events, while training
+    standing.py          how runs stand to each other
+    weights.py           the best weights of a run, and what they are of, as files
     folder.py            the folder of an experiment: a new one, or the one to go on in
-    session.py           training on the host: advance, record, save, stop and go on
+    course.py            runs on their way, on the host: advance, validate, record, save
+    session.py           one experiment while it runs: its record, its screen, and the wish to stop
     tables.py            finished runs as tables
     plots.py             and as pictures
     run.py               an experiment from beginning to end, and what ends it early
-    search.py            a sweep: what varies, which points are tried
+    trained.py           what a run has left, to be used
+    fitting.py           a model fitted to arrays of the user
+    axes.py              a sweep: what varies
+    search.py            which points are tried
+    landscape.py         what they look like
     ranking.py           and which is best
 
 Each imports only from those above it, and none from a script.

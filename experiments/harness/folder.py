@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments.harness import processes
+from experiments.harness import processes, weights
 from experiments.harness.options import Config, ConfigError, plain
 from experiments.harness.record import write_whole
 
@@ -40,6 +40,7 @@ def prepare(config: Config, console: Console, whole: Any) -> None:
         console.print(f"{config.out} was there; it is {aside} now. (--resume would have gone on in it.)")
     config.out.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(now, indent=2) + "\n")
+    weights.describe(config.out, config, config.task())
 
 
 def common(config: Any) -> Any:

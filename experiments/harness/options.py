@@ -1,20 +1,27 @@
-"""What an experiment is: its command line, and the cell that it builds."""
+"""What an experiment is: its command line, and the cells and the model that it builds."""
 
 from __future__ import annotations
 
 import abc
 import contextlib
 import dataclasses
-import math
+import functools
 import pathlib
-import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+import numpy as np
 
 import rnncells
+from experiments.harness import answers
 from experiments.harness.hyperparameters import Hyperparameters, Optimizer, check_words
+from experiments.harness.model import Model, ModelFactory, Pooling, stacked, widths
+from experiments.harness.model import make_cell as make_cell
+from experiments.harness.placement import Placement as Placement
+from experiments.harness.saved import plain as plain
 from rnncells.initializers import Chrono
 from rnncells.tasks import Task
+from rnncells.tasks.base import tokens
 
 if TYPE_CHECKING:
     CellName = str
@@ -40,7 +47,7 @@ class Training:
     """How every run is trained."""
 
     updates: int = 2000
-    """Batches that a run learns from, each drawn afresh."""
+    """Batches that a run learns from: drawn afresh, or from all sequences in a new order every epoch."""
     batch_size: int = 64
     """Sequences of a batch."""
     report_every: int = 50
@@ -55,11 +62,25 @@ class Training:
     """The gradient is that of the mean over ticks, or of the mean times the number of ticks."""
     memory: float | None = None
     """Gigabytes that the temporaries of a device may take: where a block needs more, only every k-th state is
-    kept and the rest recomputed, with k the root of the length."""
+    kept and the rest recomputed, with k the root of the length. By default what the device has."""
+    validate_every: int | None = None
+    """Updates between validations, which decide which weights are the best ones, whether a run has solved its
+    task and when it ends; by default report_every."""
+    validation_sequences: int = 512
+    """Sequences of a validation, fresh ones each time, the same for every run; finite data have their own."""
     test_sequences: int = 2048
-    """Fresh sequences of the final test, the same for every run."""
+    """Fresh sequences of the final test of the best weights, the same for every run; finite data have their
+    own."""
+    evaluate_at_once: int = 2048
+    """Sequences of a validation or test that are taken at a time."""
+    stop_when_solved: bool = False
+    """End a run when its validation counts as solved."""
+    patience: int | None = None
+    """End a run whose validation score has not become better in so many updates."""
     seeds: int = 4
-    """Runs of each cell, with seeds 0, 1, ..."""
+    """Runs of each cell."""
+    first_seed: int = 0
+    """The seed of the first one; the others follow."""
     checkpoint_every: int = 500
     """Updates between checkpoints; there is one at the end anyway."""
     keep: int = 3
@@ -68,65 +89,33 @@ class Training:
     def __post_init__(self) -> None:
         check_words(self)
         at_least_one = ("updates", "batch_size", "report_every", "test_sequences", "seeds", "keep")
-        for name in (*at_least_one, "checkpoint_every", "truncate_every"):
+        optional = (
+            "truncate_every",
+            "validate_every",
+            "validation_sequences",
+            "evaluate_at_once",
+            "patience",
+        )
+        for name in (*at_least_one, "checkpoint_every", *optional):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}.")
-        for name in ("updates", "checkpoint_every"):
-            if getattr(self, name) % self.report_every:
-                raise ValueError(
-                    f"report_every: expected a divisor of {name} ({getattr(self, name)}),"
-                    f" got {self.report_every}."
-                )
+        if not 0 <= self.first_seed <= 2**31 - self.seeds:
+            raise ValueError(f"first_seed: expected seeds within 0 and 2 ** 31 - 1, got {self.first_seed}.")
+        whole = ("updates", "checkpoint_every")
+        for divisor, names in (("report_every", (*whole, "validate_every")), ("validate_every", whole)):
+            for name in names:
+                size, multiple = getattr(self, divisor), getattr(self, name)
+                if size is not None and multiple is not None and multiple % size:
+                    raise ValueError(f"{divisor}: expected a divisor of {name} ({multiple}), got {size}.")
         if list(self.lengths) != sorted(set(self.lengths)):
             raise ValueError(f"lengths: expected growing lengths, got {self.lengths}.")
         if self.memory is not None and self.memory <= 0:
             raise ValueError(f"memory: expected more than 0 gigabytes, got {self.memory}.")
 
-
-@dataclasses.dataclass(frozen=True)
-class Placement:
-    """Where runs go."""
-
-    method: Literal["auto", "map", "vmap"] = "auto"
-    """How the runs of one device share it: one after the other in every block (map), or side by side (vmap).
-    auto: map on CPU, vmap elsewhere."""
-    devices_per_run: int = 1
-    """Devices over which each batch is divided; runs are divided over the rest."""
-    processes: Literal["one", "hand", "slurm", "ompi"] = "one"
-    """How this process finds the others: there are none; by the three options below; or by what Slurm or
-    Open MPI tell it."""
-    coordinator: str | None = None
-    """host:port of process 0, for processes=hand; for slurm and ompi where they do not tell it."""
-    process_count: int | None = None
-    """Processes in all, for processes=hand."""
-    process: int | None = None
-    """Which of them this one is, from 0, for processes=hand."""
-    devices: int | None = None
-    """CPU devices of this process; by default one per core that it may use."""
-    wait: int = 120
-    """Seconds to wait for the other processes at the start."""
-    heartbeat: int = 10
-    """Seconds of silence after which a process counts as lost."""
-
-    def __post_init__(self) -> None:
-        check_words(self)
-        for name in ("devices_per_run", "devices", "wait", "heartbeat"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}.")
-        for name in ("coordinator", "process_count", "process"):
-            value = getattr(self, name)
-            either = name == "coordinator" and self.processes in ("slurm", "ompi")
-            if (value is not None) != (self.processes == "hand") and not either:
-                raise ValueError(
-                    f"{name}: expected a value exactly where processes is hand, got {value}"
-                    f" with processes={self.processes}."
-                )
-        if self.coordinator is not None and not re.fullmatch(r".+:\d+", self.coordinator):
-            raise ValueError(f"coordinator: expected host:port, got {self.coordinator}.")
-        if self.process is not None and self.process not in range(count := self.process_count or 0):
-            raise ValueError(f"process: expected 0 to {count - 1}, got {self.process}.")
+    @property
+    def all_seeds(self) -> range:
+        return range(self.first_seed, self.first_seed + self.seeds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,10 +124,17 @@ class Config(abc.ABC):
 
     cells: tuple[CellName, ...] = ("LSTM", "GRU")
     """Which cells of the catalogue, by name."""
-    features: int = 64
-    """Width of the state."""
+    features: int | tuple[int, ...] = 64
+    """Width of the state; several numbers are the widths of several layers."""
     layers: int = 1
-    """Layers of the cell, one above the other."""
+    """Layers of the cell, one above the other, where features is one width."""
+    bidirectional: bool = False
+    """Every layer reads both ways."""
+    embedding: int | None = None
+    """Width of the learned vector of each token, where inputs are tokens; by default they are one-hot."""
+    pooling: Pooling = "every"
+    """What is read out: every state, or one for each sequence: its last, their mean, or their mean weighted
+    by attention."""
     chrono: float | None = None
     """Forget biases start as Chrono(t_max), where a cell has them: about the longest dependency, in ticks."""
     zoneout: float | None = None
@@ -156,50 +152,70 @@ class Config(abc.ABC):
     """Go on from the last checkpoint in `out`."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.cells if name not in rnncells.CELLS]
+        unknown = [name for name in self.cells if name not in {*rnncells.CELLS, *self.modules()}]
         if unknown or not self.cells:
             raise ValueError(f"cells: expected names of rnncells.CELLS, got {unknown or 'none'}.")
-        if self.layers < 1:
-            raise ValueError(f"layers: expected at least 1, got {self.layers}.")
+        widths(self.features, self.layers)
+        if self.embedding is not None and self.embedding < 1:
+            raise ValueError(f"embedding: expected at least 1, got {self.embedding}.")
+        if self.pooling not in get_args(Pooling):
+            known = ", ".join(get_args(Pooling))
+            raise ValueError(f"pooling: expected one of {known}, got {self.pooling!r}.")
+        if self.bidirectional and self.training.truncate_every is not None:
+            raise ValueError(
+                "bidirectional: expected whole sequences, because the future is read as well, got"
+                f" truncate_every={self.training.truncate_every}."
+            )
 
     @abc.abstractmethod
     def task(self) -> Task:
         """What is learned."""
 
+    def model(self, task: Task) -> ModelFactory:
+        """What is trained on it: of (cell, output_size, remat_every=None), a Flax module."""
+        known = tokens(task)
+        if known is None and self.embedding is not None:
+            raise ValueError(f"embedding: expected none for inputs that are no tokens, got {self.embedding}.")
+        return functools.partial(Model, tokens=known, embedding=self.embedding, pooling=self.pooling)
+
+    def modules(self) -> Mapping[str, ModelFactory]:
+        """What may stand among the cells, by name, and is no cell: factories as `model` gives, which get None
+        for the cell."""
+        return {}
+
+    def read(self, file: pathlib.Path, task: Task) -> tuple[Any, Any]:
+        """Inputs, batch-major, and their lengths or None, from a file of the user, for what was trained."""
+        return answers.read(file, task)
+
+    def said(self, outputs: np.ndarray, task: Task) -> list[dict[str, Any]]:
+        """What outputs, batch-major, mean to the user: rows of a table."""
+        return answers.rows(outputs, task)
+
     def numbers(self, cell: str) -> Hyperparameters:
         """The numbers of a run of this cell, as they stand in this config."""
-        hyper = Hyperparameters(self.optimizer, self._layers(cell))
-        others = [Hyperparameters(self.optimizer, self._layers(name)) for name in self.cells if name != cell]
+        hyper = self._hyper(cell)
+        others = [self._hyper(name) for name in self.cells if name != cell]
         elsewhere = {name for name in self.fields if any(other.has(name) for other in others)}
         return hyper.replaced(
             {name: self.fields[name] for name in self.fields if hyper.has(name) or name not in elsewhere}
         )
 
-    def _layers(self, name: str) -> rnncells.Cell:
+    def _hyper(self, name: str) -> Hyperparameters:
+        if name in self.modules():
+            return Hyperparameters(self.optimizer, cast(rnncells.Cell, None))  # it has no numbers
+        layers = [self._layer(name, width) for width in widths(self.features, self.layers)]
+        return Hyperparameters(self.optimizer, stacked(layers, self.bidirectional))
+
+    def _layer(self, name: str, width: int) -> rnncells.Cell:
         bias = {} if self.chrono is None else {"forget_bias": Chrono(self.chrono)}
-        cell = make_cell(name, self.features, **bias)
+        cell = make_cell(name, width, **bias)
         if self.dropout is not None:
             cell = rnncells.VariationalDropout(cell, rate=self.dropout, input_rate=self.dropout)
         if self.zoneout is not None:
             cell = rnncells.Zoneout(cell, rate=self.zoneout)
-        return cell if self.layers == 1 else rnncells.Stack((cell,) * self.layers)
+        return cell
 
 
-def make_cell(name: str, features: int, **optional: Any) -> rnncells.Cell:
-    """A cell of the catalogue; optional fields are set where the cell has them."""
-    kind = rnncells.CELLS[name]
-    known = {field.name for field in dataclasses.fields(kind)}
-    return kind(features, **{field: value for field, value in optional.items() if field in known})  # type: ignore[call-arg]
-
-
-def plain(value: Any) -> Any:
-    """A config as JSON holds it."""
-    if isinstance(value, Mapping):
-        return {key: plain(child) for key, child in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, (tuple, list)):
-        return [plain(child) for child in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, pathlib.PurePath) else value
+def updates_of(epochs: int, sequences: int, batch_size: int) -> int:
+    """Updates of so many epochs, the last batch of each filled up from the next."""
+    return epochs * -(-sequences // batch_size)

@@ -1,105 +1,104 @@
-"""The pictures of an experiment: curves of its losses, and the landscape of a sweep."""
+"""The pictures of an experiment: curves of its losses and scores."""
 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
-import polars
 
 from experiments.harness.record import Line, cells_of, number
+from experiments.harness.standing import shown
 from rnncells.tasks import Task
+from rnncells.tasks.base import higher_is_better, naive
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+Reading = Callable[[Line], Any]
+
 
 def curves(title: str, task: Task, lines: Sequence[Line], path: pathlib.Path) -> None:
-    """Training loss against updates, for every cell: the median over its runs, and their range."""
-    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    """Against updates, for every cell: the training loss, and the score on validation beside that on training
+    data where these are finite. The median over its runs, and their range; a cross where one diverged."""
     blocks = [line for line in lines if "test" not in line]
-    for cell in cells_of(blocks):
+    judged = [line for line in blocks if line.get("validation")]
+    figure, panels = plt.subplots(
+        1, 2 if judged else 1, figsize=(11.5 if judged else 7.5, 4.4), layout="constrained", squeeze=False
+    )
+    left, right = panels[0, 0], panels[0, -1]
+    for i, cell in enumerate(cells_of(blocks)):
         own = [line for line in blocks if line["cell"] == cell]
-        updates = sorted({line["update"] for line in own})
-        losses = [[number(line["loss"]) for line in own if line["update"] == update] for update in updates]
-        middle, low, high = ([f(each) for each in losses] for f in (np.median, np.min, np.max))
-        (drawn,) = axes.plot(updates, middle, label=cell)
-        axes.fill_between(updates, low, high, alpha=0.2, color=drawn.get_color(), lw=0)
-    axes.axhline(task.baseline, color="black", lw=1, ls="--", label="memoryless baseline")
-    axes.set(title=title, xlabel="updates", ylabel="training loss", yscale="log")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+        lost = [line for line in _last_of_each(own) if line["diverged"] is not None]
+        label = f"{cell} ({len(lost)} of {len(_last_of_each(own))} diverged)" if lost else cell
+        _draw(left, own, lambda line: line["loss"], color=f"C{i}", label=label)
+        for line in lost:
+            before = [number(each["loss"]) for each in own if each["run"] == line["run"]]
+            heights = [height for height in before if np.isfinite(height)]
+            left.plot(line["diverged"], heights[-1] if heights else np.nan, "x", color=f"C{i}", ms=8)
+        for part, style in (("validation", "-"), ("training", ":")):
+            of_part = [line for line in own if line.get(part)]
+            both = any(line.get("training") for line in own)
+            name = f"{label}, {part}" if both else label
 
+            def score(line: Line, part: str = part) -> Any:
+                return line[part][task.score] if line["diverged"] is None else None
 
-def landscape(
-    title: str, task: Task, ranking: polars.DataFrame, names: Sequence[str], path: pathlib.Path, *, grid: bool
-) -> None:
-    """The score over the numbers of a sweep. A grid of two numbers or more: a map for every cell, of the best
-    over the other numbers. One number: lines, with the range over seeds. Otherwise: every point, over each
-    number by itself."""
-    cells = sorted(set(ranking["cell"]))
-    maps = grid and len(names) > 1
-    columns = len(cells) if maps else 1 if grid else len(names)
-    size = (0.8 + 4.4 * columns, 4.0)
-    figure, panels = plt.subplots(1, columns, figsize=size, layout="constrained", squeeze=False)
-    for i, axes in enumerate(panels.flat):
-        if maps:
-            shown = _map(axes, ranking, cells[i], *names[:2])
-            axes.set_title(cells[i] if len(names) == 2 else f"{cells[i]}, best over {', '.join(names[2:])}")
-            continue
-        for cell in cells:
-            of_cell = ranking.filter(polars.col("cell") == cell).sort(names[i])
-            x, mean, low, high = (of_cell[key].cast(polars.Float64).to_numpy() for key in _columns(names[i]))
-            axes.plot(x, mean, "o-" if grid else "o", label=cell, ms=4)
-            if grid:
-                axes.fill_between(x, low, high, alpha=0.2, lw=0)
-        axes.axhline(task.baseline, color="black", lw=1, ls="--", label="memoryless baseline")
-        axes.set(xlabel=names[i], yscale="log", xscale=_scale(ranking[names[i]].to_list()))
+            _draw(right, of_part, score, color=f"C{i}", label=name, ls=style)
+    left.set(xlabel="updates", ylabel="training loss")
+    if judged:
+        right.set(xlabel="updates", ylabel=f"validation {task.score}")
+    if np.isfinite(task.baseline):
+        words = f"{naive(task)} baseline, {shown(task, task.score, task.baseline)}"
+        right.axhline(task.baseline, color="black", lw=1, ls="--", label=words)
+    for axes in (left, right)[: panels.size]:
+        if axes is left or not higher_is_better(task):
+            logarithmic(axes)
+        axes.legend(frameon=False, fontsize=8, title=interval(blocks), title_fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    if maps:
-        figure.colorbar(shown, ax=panels, label=f"log10 of test {task.score}, mean over seeds")
-    else:
-        panels.flat[0].set_ylabel(f"test {task.score}, mean over seeds")
-        panels.flat[0].legend(frameon=False)
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
-def _columns(name: str) -> tuple[str, ...]:
-    return name, "mean", "best seed", "worst seed"
+def logarithmic(axes: Any) -> None:
+    """Where there is something that a logarithmic axis can show."""
+    heights = [height for line in axes.get_lines() for height in np.ravel(line.get_ydata())]
+    if any(np.isfinite(height) and height > 0 for height in heights):
+        axes.set_yscale("log")
 
 
-def _scale(values: Sequence[float]) -> str:
-    """Logarithmic where values span more than a factor of 20."""
-    return "log" if min(values) > 0 and max(values) > 20 * min(values) else "linear"
+def interval(lines: Sequence[Line]) -> str:
+    """What a line and its band are."""
+    runs = max((len(_last_of_each(lines, cell)) for cell in cells_of(lines)), default=1)
+    return f"line: median of {runs} runs; band: lowest to highest" if runs > 1 else "one run each"
 
 
-def _map(axes: Any, ranking: polars.DataFrame, cell: str, across: str, up: str) -> Any:
-    xs, ys = (sorted(set(ranking[name])) for name in (across, up))
-    scores = np.full((len(ys), len(xs)), np.nan)
-    for row in ranking.filter(polars.col("cell") == cell).iter_rows(named=True):
-        place = ys.index(row[up]), xs.index(row[across])
-        scores[place] = np.fmin(scores[place], number(row["mean"]))
-    low, high = (
-        np.log10(f([value for value in ranking["mean"] if value is not None] or [1])) for f in (min, max)
-    )
-    shown = axes.imshow(
-        np.log10(scores), origin="lower", aspect="auto", cmap="viridis_r", vmin=low, vmax=high
-    )
-    for (i, j), score in np.ndenumerate(scores):
-        shade = shown.norm(np.log10(score)) if np.isfinite(score) else 0
-        words, color = (
-            f"{score:.2g}" if np.isfinite(score) else "diverged",
-            "white" if shade > 0.5 else "black",
-        )
-        axes.text(j, i, words, ha="center", va="center", fontsize=7, color=color)
-    axes.set(xlabel=across, ylabel=up, xticks=range(len(xs)), yticks=range(len(ys)))
-    axes.set_xticklabels([f"{x:.3g}" for x in xs], rotation=45)
-    axes.set_yticklabels([f"{y:.3g}" for y in ys])
-    return shown
+def _last_of_each(lines: Sequence[Line], cell: str | None = None) -> list[Line]:
+    """The last line of every run."""
+    last = {line["run"]: line for line in lines if cell in (None, line["cell"])}
+    return list(last.values())
+
+
+def _draw(axes: Any, lines: Sequence[Line], value: Reading, **style: Any) -> None:
+    """Median and range over runs, at every update. A run that ended early keeps its last value."""
+    if not lines:
+        return
+    updates = sorted({line["update"] for line in lines})
+    courses = []
+    for run in sorted({line["run"] for line in lines}):
+        known = {line["update"]: number(value(line)) for line in lines if line["run"] == run}
+        course, last = [], np.nan
+        for update in updates:
+            last = known.get(update, last)
+            course.append(last)
+        courses.append(course)
+    columns = [
+        [height for height in column if np.isfinite(height)] or [np.nan]
+        for column in zip(*courses, strict=True)
+    ]
+    middle, low, high = ([f(column) for column in columns] for f in (np.median, np.min, np.max))
+    axes.plot(updates, middle, **style)
+    axes.fill_between(updates, low, high, alpha=0.2, color=style["color"], lw=0)

@@ -11,15 +11,17 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from experiments.harness import memory
 from experiments.harness.hyperparameters import Hyperparameters
+from experiments.harness.learner import State
+from experiments.harness.model import ModelFactory
 from experiments.harness.options import Config
-from experiments.harness.train import Model, State, Train, make_train
+from experiments.harness.train import Train, make_train
 
 RUNS, EVERYWHERE = PartitionSpec("runs"), PartitionSpec()
 
@@ -29,6 +31,8 @@ class Run(NamedTuple):
 
     numbers: dict[str, float]
     seed: int
+    settings: dict[str, Any] = {}  # noqa: RUF012
+    """What varies and is the same for all of a population, because it decides shapes; only for the record."""
 
 
 def padded(runs: Sequence[Run], size: int) -> list[Run]:
@@ -41,6 +45,7 @@ class Programs(NamedTuple):
 
     init: Any
     advance: Any
+    validate: Any
     test: Any
 
 
@@ -53,12 +58,12 @@ class Population:
         model: as in `make_train`.
 
     Raises:
-        ValueError: for numbers that the cell does not have or that are out of range, and for a placement that
-            does not fit the devices.
+        ValueError: for numbers that the cell does not have or that are out of range, for a placement that
+            does not fit the devices, and for programs that do not fit their memory: all are compiled here.
     """
 
     def __init__(
-        self, config: Config, cell: str, runs: Sequence[Run], model: Callable[..., nn.Module] = Model
+        self, config: Config, cell: str, runs: Sequence[Run], model: ModelFactory | None = None
     ) -> None:
         self.config, self.cell, self.runs = config, cell, list(runs)
         placement = config.placement
@@ -106,55 +111,75 @@ class Population:
             each.append(jax.tree.map(lambda leaf: np.float32(leaf), hyper))
         return self._spread(jax.tree.map(lambda *leaves: np.stack(leaves), *each))
 
-    def _built(self, model: Callable[..., nn.Module]) -> tuple[Train, Programs]:
+    def _built(self, model: ModelFactory | None) -> tuple[Train, Programs]:
+        """The run and its programs, compiled; with less kept where all does not fit."""
         train, programs = self._programs_of(model, remat=False)
-        budget = self.config.training.memory
-        if budget is None:
-            return train, programs
-        programs, needed = self._compiled(programs)
-        if needed > budget:
-            whole, (train, programs) = needed, self._programs_of(model, remat=True)
-            programs, needed = self._compiled(programs)
-            if needed > budget:
+        self._parts = self._spread(train.parts, EVERYWHERE)
+        programs = self._compiled(programs)
+        whole = memory.temporaries(programs.advance)
+        if not self._fits(programs):
+            train, programs = self._programs_of(model, remat=True)
+            programs = self._compiled(programs)
+            least = memory.temporaries(programs.advance)
+            budget = self.config.training.memory
+            if budget is not None and least > budget:
                 raise ValueError(
-                    f"memory: expected at least {needed:.3g} gigabytes, what a block of updates takes when"
+                    f"memory: expected at least {least:.3g} gigabytes, what a block of updates takes when"
                     f" it keeps every k-th state only ({whole:.3g} when it keeps all), got {budget:.3g}."
+                )
+            if not self._fits(programs):
+                each = {name: memory.needed(getattr(programs, name)) for name in Programs._fields[1:]}
+                takes = ", ".join(f"{name} {size:.3g}" for name, size in each.items())
+                raise ValueError(
+                    f"memory: expected programs that fit a device of {self._room():.3g} gigabytes, got"
+                    f" {takes}; a smaller batch_size, evaluate_at_once, at_once or features takes less."
                 )
         return train, programs
 
-    def _programs_of(self, model: Callable[..., nn.Module], remat: bool) -> tuple[Train, Programs]:
+    def _fits(self, programs: Programs) -> bool:
+        """Whether a block keeps the budget, and everything what the device has."""
+        budget, room = self.config.training.memory, self._room()
+        most = max(memory.needed(getattr(programs, name)) for name in Programs._fields[1:])
+        within = budget is None or memory.temporaries(programs.advance) <= budget
+        return within and (room is None or most <= room)
+
+    def _room(self) -> float | None:
+        return memory.available(len(self.mesh.local_devices))
+
+    def _programs_of(self, model: ModelFactory | None, remat: bool) -> tuple[Train, Programs]:
         axis = "batch" if self.config.placement.devices_per_run > 1 else None
         train = make_train(self.config, self.cell, axis=axis, remat=remat, model=model)
 
-        def spread(run: Callable[..., Any], **options: Any) -> Any:
-            def several(*args: Any) -> Any:
+        def spread(run: Callable[..., Any], data: bool = True, **options: Any) -> Any:
+            def several(state: Any, hyper: Hyperparameters, *parts: Any) -> Any:
                 if self.method == "map":
-                    return jax.lax.map(lambda each: run(*each), args)
-                return jax.vmap(run)(*args)
+                    return jax.lax.map(lambda each: run(*each, *parts), (state, hyper))
+                return jax.vmap(lambda *each: run(*each, *parts))(state, hyper)
 
             # What is equal over the batch axis is so by construction; it cannot be inferred from a scan.
-            local = jax.shard_map(several, mesh=self.mesh, in_specs=RUNS, out_specs=RUNS, check_vma=False)
+            specs = (RUNS, RUNS, EVERYWHERE) if data else (RUNS, RUNS)
+            local = jax.shard_map(several, mesh=self.mesh, in_specs=specs, out_specs=RUNS, check_vma=False)
             return jax.jit(local, **options)
 
-        return train, Programs(
-            spread(train.init), spread(train.advance, donate_argnums=0), spread(train.test)
-        )
+        advance, validate = (spread(each, donate_argnums=0) for each in (train.advance, train.validate))
+        return train, Programs(spread(train.init, data=False), advance, validate, spread(train.test))
 
-    def _compiled(self, programs: Programs) -> tuple[Programs, float]:
-        """The programs with `advance` compiled, and the gigabytes of its temporaries on each device."""
+    def _compiled(self, programs: Programs) -> Programs:
+        """All but the first one compiled."""
         state = jax.eval_shape(programs.init, self._keys(), self.hyper)
         sharding = NamedSharding(self.mesh, RUNS)
         state = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), state)
-        advance = programs.advance.lower(state, self.hyper).compile()
-        return programs._replace(advance=advance), advance.memory_analysis().temp_size_in_bytes / 1e9
+        given = state, self.hyper, self._parts
+        compiled = [program.lower(*given).compile() for program in programs[1:]]
+        return Programs(programs.init, *compiled)
 
     def _keys(self) -> jax.Array:
         keys = [jax.random.key_data(jax.random.key(run.seed)) for run in self.padded]
         return jax.random.wrap_key_data(self._spread(np.stack(keys)))
 
-    def _spread(self, tree: Any) -> Any:
-        """Host arrays with a leading axis of runs, on the devices."""
-        sharding = NamedSharding(self.mesh, RUNS)
+    def _spread(self, tree: Any, spec: PartitionSpec = RUNS) -> Any:
+        """Host arrays with a leading axis of runs, or the same everywhere, on the devices."""
+        sharding = NamedSharding(self.mesh, spec)
 
         def place(leaf: Any) -> Any:
             if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -169,12 +194,21 @@ class Population:
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
         """A block of updates of every run; `state` is used up. Returns the losses, [runs, report_every]."""
-        state, losses = self._programs.advance(state, self.hyper)
+        state, losses = self._programs.advance(state, self.hyper, self._parts)
         return state, self.host(losses)
 
+    def validate(self, state: State) -> tuple[State, list[dict[str, dict[str, float]]]]:
+        """Every run judged by validation; `state` is used up. Returns the states, and scores by part."""
+        state, scores = self._programs.validate(state, self.hyper, self._parts)
+        host = self.host(scores)
+        return state, [
+            {part: {name: float(value[i]) for name, value in own.items()} for part, own in host.items()}
+            for i in range(len(self.runs))
+        ]
+
     def test(self, state: State) -> list[dict[str, float]]:
-        """The metrics of every run."""
-        metrics = self.host(self._programs.test(state, self.hyper))
+        """The metrics of the best weights of every run."""
+        metrics = self.host(self._programs.test(state, self.hyper, self._parts))
         return [{name: float(value[i]) for name, value in metrics.items()} for i in range(len(self.runs))]
 
     def host(self, tree: Any) -> Any:

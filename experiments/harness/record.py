@@ -77,7 +77,9 @@ class Record:
             self._writers[name] = EventsWriter(str(self.board / name / "events"))
         scalars = {"loss": line["loss"], "length": line["length"]}
         if "test" in line:
-            scalars = {f"test/{name}": value for name, value in line["test"].items()}
+            scalars = {}
+        for part in ("test",) if "test" in line else ("validation", "training"):
+            scalars |= {f"{part}/{name}": value for name, value in line.get(part, {}).items()}
         values = [
             Summary.Value(tag=tag, simple_value=math.nan if value is None else value)
             for tag, value in scalars.items()
@@ -132,8 +134,8 @@ def parsed(text: str) -> Line | None:
         return None
 
 
-def write_whole(path: pathlib.Path, content: str) -> None:
+def write_whole(path: pathlib.Path, content: str | bytes) -> None:
     """The whole file or, killed on the way, the one before."""
     beside = path.with_name(path.name + ".new")
-    beside.write_text(content)
+    beside.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(beside, path)

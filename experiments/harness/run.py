@@ -4,6 +4,8 @@ that goes on."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,51 +17,86 @@ from rich.console import Console
 from experiments.harness import plots, processes, tables
 from experiments.harness.checkpoint import CheckpointError
 from experiments.harness.folder import prepare
-from experiments.harness.options import Config, ConfigError, complaints
+from experiments.harness.options import Config, ConfigError, complaints, plain
 from experiments.harness.population import Run
+from experiments.harness.record import Line
 from experiments.harness.session import Session, StopRequested
+from experiments.harness.settings import placed
 from experiments.harness.train import make_train
 
 
-def main(name: str, config: Config) -> None:
+def main(name: str, config: Config) -> list[Line]:
     """Trains every cell of an experiment with every seed, and leaves in `config.out`: config.json,
-    metrics.jsonl, tensorboard/, checkpoints/, curves.png and table.md."""
+    model.json, metrics.jsonl, tensorboard/, checkpoints/, weights/, curves.png and table.md.
+
+    Returns the last line of every run; in processes other than the first none.
+    """
     with session(name, config) as here:
-        for cell in config.cells:
-            here.train(cell, [Run({}, seed) for seed in range(config.training.seeds)])
-        if here.active:
-            task, lines = config.task(), here.record.lines
-            title = f"{name}: {task}, {config.training.updates} updates of {config.training.batch_size}"
-            plots.curves(title, task, lines, config.out / "curves.png")
-            rows = tables.summarise(task, lines)
-            (config.out / "table.md").write_text(tables.markdown(rows))
-            tables.show(here.console, title, rows)
-            here.console.print(f"Everything is in {config.out}: curves.png, table.md, metrics.jsonl.")
+        lines = trained(here)
+        if not here.active:
+            return []
+        task = config.task()
+        title = f"{name}: {task}, {config.training.updates} updates of {config.training.batch_size}"
+        plots.curves(title, task, here.record.lines, config.out / "curves.png")
+        rows = tables.summarise(task, here.record.lines)
+        (config.out / "table.md").write_text(tables.markdown(rows))
+        tables.show(here.console, title, rows)
+        here.console.print(f"Everything is in {config.out}: curves.png, table.md, metrics.jsonl, weights/.")
+    return lines
+
+
+def trained(here: Session) -> list[Line]:
+    """Every cell of an experiment with every seed: the last line of every run."""
+    training = here.config.training
+    runs = [Run({}, seed) for seed in training.all_seeds]
+    return [line for cell in here.config.cells for line in here.train(cell, runs)]
 
 
 @contextlib.contextmanager
-def session(
-    name: str, config: Config, whole: Any = None, points: Sequence[Mapping[str, float]] = ({},)
+def opened(
+    name: str,
+    config: Config,
+    console: Console,
+    whole: Any = None,
+    points: Sequence[Mapping[str, Any]] = ({},),
 ) -> Iterator[Session]:
-    """The devices, the folder and the screen of one experiment. What ends it early becomes a sentence.
+    """The folder and the screen of one experiment, when all that can be checked without training is right.
 
     Args:
         name: of the experiment, on the screen.
         config: of the experiment.
+        console: the screen.
         whole: what config.json shall hold, where the experiment is a part of it.
-        points: numbers that will be set in its runs; checked before anything is touched.
+        points: settings and numbers that its runs will have.
     """
+    seen = set()
+    with complaints():
+        for point in points:
+            own, numbers = placed(config, point)
+            for cell in [point["cell"]] if "cell" in point else own.cells:
+                hyper = own.numbers(cell).replaced(numbers)
+                hyper.check()
+                program = json.dumps([cell, plain(dataclasses.replace(own, cells=(cell,)))])
+                if program not in seen:
+                    train = make_train(own, cell)
+                    state = jax.eval_shape(train.init, jax.random.key(0), hyper)
+                    jax.eval_shape(train.advance, state, hyper)
+                    seen.add(program)
+    prepare(config, console, config if whole is None else whole)
+    with Session(name, config, console) as here:
+        yield here
+
+
+@contextlib.contextmanager
+def session(
+    name: str, config: Config, whole: Any = None, points: Sequence[Mapping[str, Any]] = ({},)
+) -> Iterator[Session]:
+    """The devices, the folder and the screen of one experiment, as `opened` has them. What ends it early
+    becomes a sentence."""
     processes.start(config.placement, command(alone=True))
     console = Console(quiet=jax.process_index() > 0)
     try:
-        with complaints():
-            for cell in config.cells:
-                numbers = config.numbers(cell)
-                for point in points:
-                    numbers.replaced(point).check()
-                jax.eval_shape(make_train(config, cell).init, jax.random.key(0), numbers)
-        prepare(config, console, config if whole is None else whole)
-        with Session(name, config, console) as here:
+        with opened(name, config, console, whole, points) as here:
             yield here
         processes.finish()
     except StopRequested as stopped:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
+import json
 import logging
 import math
 import zlib
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,13 +17,16 @@ import numpy as np
 import optuna
 import sqlalchemy.pool
 
-from experiments.harness.hyperparameters import numeric
-from experiments.harness.options import Config, ConfigError
+from experiments.harness.axes import Axis, Point, settled
+from experiments.harness.folder import FREE
+from experiments.harness.options import Config, ConfigError, plain
 from experiments.harness.population import Run
-from experiments.harness.record import number
+from experiments.harness.record import Line
 from experiments.harness.session import Session
-
-Point = dict[str, float]
+from experiments.harness.settings import placed, settings
+from experiments.harness.standing import deciding, score_of
+from rnncells.tasks import Task
+from rnncells.tasks.base import higher_is_better
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,78 +63,20 @@ class Sweep:
             raise ValueError(f"vary: expected different names, got {self.vary}.")
 
     def axes(self) -> list[Axis]:
-        return [Axis.parse(text, self.search) for text in self.vary]
+        known = settings(self.experiment)
+        return [Axis.parse(text, self.search, known) for text in self.vary]
 
     def base(self) -> Config:
-        """The experiment with every number that varies in its place, in a folder of its own."""
-        numbers = {axis.name: axis.values[0] if axis.values else axis.low for axis in self.axes()}
-        base = settled(self.experiment, numbers)
+        """The experiment with everything that varies in its place, in a folder of its own."""
+        axes = self.axes()
+        base = settled(
+            self.experiment, {axis.name: axis.values[0] if axis.values else axis.low for axis in axes}
+        )
+        cells = [axis.values for axis in axes if axis.name == "cell"]
+        base = dataclasses.replace(base, cells=cells[0] if cells else self.experiment.cells)
         if base.out != type(base)().out:
             return base
         return dataclasses.replace(base, out=base.out.with_name(f"sweep-{base.out.name}"))
-
-
-class Axis(NamedTuple):
-    """One number that varies: over values, or in a range."""
-
-    name: str
-    values: tuple[float, ...] = ()
-    low: float = math.nan
-    high: float = math.nan
-    log: bool = False
-
-    @staticmethod
-    def parse(text: str, search: str) -> Axis:
-        """Reads `name=1,2,3`, `name=low:high[:log|linear][:count]`."""
-        name, _, rest = text.partition("=")
-        parts = rest.split(":")
-        try:
-            if len(parts) == 1:
-                axis = Axis(name, tuple(float(value) for value in rest.split(",")))
-            else:
-                log = "log" in parts[2:]
-                count = [int(part) for part in parts[2:] if part not in ("log", "linear")]
-                axis = Axis(name, (), float(parts[0]), float(parts[1]), log)
-                if not axis.low < axis.high or (log and axis.low <= 0) or len(count) != (search == "grid"):
-                    raise ValueError
-                if count:
-                    spaced = np.geomspace if log else np.linspace
-                    axis = Axis(name, tuple(float(value) for value in spaced(axis.low, axis.high, count[0])))
-            if not name or not all(map(math.isfinite, axis.values)):
-                raise ValueError
-        except ValueError:
-            form = "low:high:log:count" if search == "grid" else "low:high:log"
-            raise ValueError(
-                f"vary: expected name=value,value,... or name={form} (or linear) with low < high for"
-                f" search={search}, got {text!r}."
-            ) from None
-        return axis
-
-    def draw(self, rng: np.random.Generator) -> float:
-        if self.values:
-            return self.values[rng.integers(len(self.values))]
-        if self.log:
-            return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
-        return float(rng.uniform(self.low, self.high))
-
-    def suggest(self, trial: optuna.Trial) -> float:
-        if self.values:
-            return trial.suggest_categorical(self.name, self.values)  # type: ignore[return-value]
-        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
-
-
-def settled(experiment: Config, point: Point, cell: str | None = None) -> Config:
-    """The experiment with the numbers of a point written into it, so that it runs by itself."""
-    own: Any = {name: value for name, value in point.items() if name in ("chrono", "zoneout", "dropout")}
-    optimizer: Any = {name: value for name, value in point.items() if name in numeric(experiment.optimizer)}
-    rest = {name: value for name, value in point.items() if name not in {**own, **optimizer}}
-    return dataclasses.replace(
-        experiment,
-        **own,
-        optimizer=dataclasses.replace(experiment.optimizer, **optimizer),  # type: ignore[type-var]
-        fields={**experiment.fields, **rest},
-        cells=experiment.cells if cell is None else (cell,),
-    )
 
 
 def points(sweep: Sweep) -> list[Point]:
@@ -142,64 +90,125 @@ def points(sweep: Sweep) -> list[Point]:
     return [dict(zip(names, values, strict=True)) for values in combined]
 
 
-def at_once(sweep: Sweep, here: Session, cell: str) -> None:
-    """Trains the points of a grid or a random search, with every seed, in populations of about one size."""
-    seeds = range(sweep.experiment.training.seeds)
-    runs = [Run(point, seed) for point in points(sweep) for seed in seeds]
-    size = math.ceil(len(runs) / math.ceil(len(runs) / sweep.at_once))
-    for first in range(0, len(runs), size):
-        here.train(cell, runs[first : first + size], first)
+class Group(NamedTuple):
+    """Points that one program trains."""
+
+    cell: str
+    config: Config
+    settings: Point
+    points: list[Point]
+    """Their numbers."""
+
+    def runs(self, seeds: range) -> list[Run]:
+        """Every point with every seed."""
+        return [Run(numbers, seed, self.settings) for numbers in self.points for seed in seeds]
 
 
-def adaptively(sweep: Sweep, here: Session, cell: str) -> None:
-    """Asks Optuna for a population of points, trains them, tells their scores, and asks again."""
+def grouped(base: Config, points: Sequence[Point]) -> list[Group]:
+    """By cell and settings, in the order in which they come first; points keep theirs."""
+    groups: dict[str, Group] = {}
+    for cell in base.cells:
+        for point in points:
+            if (point.get("cell") or cell) != cell:
+                continue
+            config, numbers = placed(base, point)
+            own = {name: value for name, value in point.items() if name not in {*numbers, "cell"}}
+            new = Group(cell, config, own, [])
+            groups.setdefault(json.dumps([cell, own]), new).points.append(numbers)
+    return list(groups.values())
+
+
+def at_once(sweep: Sweep, here: Session) -> None:
+    """Trains all points with every seed, in populations of about one size, at most `at_once` large."""
+    numbered = dict.fromkeys(here.config.cells, 0)
+    for group in grouped(here.config, points(sweep)):
+        runs = group.runs(sweep.experiment.training.all_seeds)
+        size = math.ceil(len(runs) / math.ceil(len(runs) / sweep.at_once))
+        for first in range(0, len(runs), size):
+            part = runs[first : first + size]
+            here.train(group.cell, part, numbered[group.cell], group.config)
+            numbered[group.cell] += len(part)
+
+
+def adaptively(sweep: Sweep, here: Session) -> None:
+    """Asks Optuna for a population of points, trains them, tells their scores, and asks again; one study for
+    each cell, or one for all where the cell varies."""
     if jax.process_count() > 1:
         raise ConfigError(
             "search: expected grid or random with several processes of one job, got tpe; start several"
             " jobs with one storage instead."
         )
     logging.getLogger("optuna").setLevel(logging.WARNING)
-    worker = str(here.config.out)
+    varies = any(axis.name == "cell" for axis in sweep.axes())
+    for cell in [None] if varies else here.config.cells:
+        _study(sweep, here, cell)
+
+
+def _study(sweep: Sweep, here: Session, cell: str | None) -> None:
+    worker, task = str(here.config.out), here.config.task()
     study = optuna.create_study(
-        study_name=f"{type(sweep.experiment).__module__}-{cell}",
+        study_name=study_name(sweep, cell),
         storage=opened(sweep.storage or f"sqlite:///{here.config.out / 'study.db'}"),
+        direction="maximize" if higher_is_better(task) else "minimize",
         load_if_exists=True,
     )
     # Workers, and a worker that goes on, must not draw the same points once more.
     seed = zlib.crc32(f"{sweep.search_seed} {worker} {len(study.trials)}".encode())
     study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-    seeds, score = range(sweep.experiment.training.seeds), here.config.task().score
-    axes, size = sweep.axes(), sweep.at_once // len(seeds)
+    seeds, axes = sweep.experiment.training.all_seeds, sweep.axes()
+    size = sweep.at_once // len(seeds)
 
     def asked() -> list[optuna.trial.FrozenTrial]:
         """This worker's points that have no score yet: those of a search that was stopped."""
         running = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
-        return [trial for trial in running if trial.user_attrs.get("worker") == worker]
+        own = [trial for trial in running if trial.user_attrs.get("worker") == worker]
+        return sorted(own, key=lambda trial: trial.user_attrs["first"])
+
+    def program(trial: optuna.Trial | optuna.trial.FrozenTrial) -> str:
+        known = settings(here.config)
+        return json.dumps({name: value for name, value in sorted(trial.params.items()) if name in known})
 
     while True:
-        trials = asked()
-        if not trials:
+        if not asked():
             wanted = min(size, sweep.trials - len(study.trials))
             if wanted < 1:
                 return
             first = sum(trial.user_attrs.get("worker") == worker for trial in study.trials) * len(seeds)
-            for i in range(wanted):
-                new = study.ask()
+            new = []
+            for _ in range(wanted):
+                new.append(study.ask())
                 for axis in axes:
-                    axis.suggest(new)
-                new.set_user_attr("first", first + i * len(seeds))
-                new.set_user_attr("worker", worker)  # last: from now on it is ours to finish
-            trials = asked()
-        trials.sort(key=lambda trial: trial.user_attrs["first"])
-        runs = [Run(dict(trial.params), seed) for trial in trials for seed in seeds]
-        lines = here.train(cell, runs, trials[0].user_attrs["first"])
-        for i, trial in enumerate(trials):
-            of_trial = lines[i * len(seeds) : (i + 1) * len(seeds)]
-            value = float(np.mean([number(line["test"][score]) for line in of_trial]))
-            if math.isfinite(value):
-                study.tell(trial.number, value)
-            else:
-                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                    axis.suggest(new[-1])
+            for i, asked_for in enumerate(sorted(new, key=program)):  # runs of one program lie together
+                asked_for.set_user_attr("first", first + i * len(seeds))
+                asked_for.set_user_attr("worker", worker)  # last: from now on it is ours to finish
+        for _, together in itertools.groupby(asked(), key=program):
+            trials = list(together)
+            (group,) = grouped(here.config, [{"cell": cell, **trial.params} for trial in trials])
+            lines = here.train(group.cell, group.runs(seeds), trials[0].user_attrs["first"], group.config)
+            for i, trial in enumerate(trials):
+                study.tell(trial.number, told(task, lines[i * len(seeds) : (i + 1) * len(seeds)]))
+
+
+def told(task: Task, lines: Sequence[Line]) -> float:
+    """The score of a point, the mean over its seeds; where one diverged, the worst that there is."""
+    scores = [score_of(task, line, deciding(lines)) for line in lines]
+    worst = -math.inf if higher_is_better(task) else math.inf
+    return float(np.mean(scores)) if np.isfinite(scores).all() else worst
+
+
+def study_name(sweep: Sweep, cell: str | None) -> str:
+    """Of everything that decides a score, so that workers share a study exactly where they do the same."""
+    decides = json.dumps([without(plain(sweep.experiment), FREE - {"updates"}), sorted(sweep.vary)])
+    digest = hashlib.sha256(decides.encode()).hexdigest()[:12]
+    return f"{type(sweep.experiment).__module__}-{cell or 'cells'}-{digest}"
+
+
+def without(config: Any, names: Iterable[str]) -> Any:
+    """A config as JSON without some of its entries."""
+    if not isinstance(config, dict):
+        return config
+    return {name: without(value, names) for name, value in config.items() if name not in names}
 
 
 def opened(storage: str) -> optuna.storages.RDBStorage:

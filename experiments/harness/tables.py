@@ -3,35 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.harness.record import Line, cells_of, finished, number
+from experiments.harness.record import Line, cells_of, finished
+from experiments.harness.standing import deciding, score_of, shown, standing
 from rnncells.tasks import Task
+from rnncells.tasks.base import higher_is_better, naive
 
 
 def summarise(task: Task, lines: Sequence[Line]) -> list[dict[str, str]]:
-    """One row per cell (medians over its runs), and one for the memoryless baseline."""
+    """One row per cell (medians over its runs, those that diverged counting as the worst), and one for the
+    naive baseline."""
     done = finished(lines)
-    rows = []
-    for cell in cells_of(done):
-        runs = [line for line in done if line["cell"] == cell]
-        scores = np.array([number(run["test"][task.score]) for run in runs])
-        others = [metric for metric in runs[0]["test"] if metric != task.score]
-        row = {
-            "cell": cell,
-            "weights": f"{runs[0]['parameters']:,}",
-            f"test {task.score}": f"{np.median(scores):.4f}",
-            "worst seed": f"{scores.max():.4f}",
-        }
-        row |= {name: f"{np.median([number(run['test'][name]) for run in runs]):.1%}" for name in others}
-        row["solved"] = f"{sum(run['solved'] for run in runs)} of {len(runs)}"
-        row["s per run"] = f"{np.sum([run['seconds'] for run in runs]) / len(runs):.0f}"
-        rows.append(row)
-    baseline = {"cell": "(memoryless)", f"test {task.score}": f"{task.baseline:.4f}"}
+    rows = [_row(task, [line for line in done if line["cell"] == cell]) for cell in cells_of(done)]
+    part = "test" if any(line["test"] for line in done) else deciding(done)
+    baseline = {"cell": f"({naive(task)})", f"{part} {task.score}": shown(task, task.score, task.baseline)}
     return [*rows, {heading: baseline.get(heading, "") for heading in rows[0]}]
+
+
+def _row(task: Task, runs: Sequence[Line]) -> dict[str, str]:
+    part = "test" if any(run["test"] for run in runs) else deciding(runs)
+    scores = [standing(task, score_of(task, run, part)) for run in runs]
+    sign = -1 if higher_is_better(task) else 1
+    alive = [run for run in runs if run.get("diverged") is None]
+
+    def worded(value: float) -> str:
+        if np.isfinite(value):
+            return shown(task, task.score, sign * value)
+        return "not finite" if len(alive) == len(runs) else "diverged"
+
+    others = [metric for metric in runs[0].get(part, {}) if metric != task.score]
+    row = {
+        "cell": runs[0]["cell"],
+        "weights": f"{runs[0]['parameters']:,}",
+        f"{part} {task.score}": worded(np.median(scores)),
+        "worst seed": worded(max(scores)),
+    }
+    row |= {name: shown(task, name, _median(run[part].get(name) for run in alive)) for name in others}
+    row["solved"] = f"{sum(run['solved'] for run in runs)} of {len(runs)}"
+    solved = [run for run in runs if run["solved"] and run.get("solved_at") is not None]
+    row["after updates"] = f"{_median(run['solved_at'] for run in solved):.0f}" if solved else ""
+    row["and s"] = f"{_median(run['seconds_to_solution'] for run in solved):.0f}" if solved else ""
+    row["diverged"] = f"{len(runs) - len(alive)} of {len(runs)}" if len(alive) < len(runs) else ""
+    row["s per run"] = f"{np.sum([run['seconds'] for run in runs]) / len(runs):.0f}"
+    return row
+
+
+def _median(values: Any) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else float("nan")
 
 
 def markdown(rows: Sequence[dict[str, str]]) -> str:

@@ -1,7 +1,7 @@
-"""Training as pure functions: one layer of any cell on any task, from one key.
+"""Training as pure functions: a model on any task, from one key.
 
-A block of updates, batches drawn on device included, is one program. What is Python here runs once, while
-it is traced; the loop on the host is in session.py.
+A block of updates, batches drawn on device included, is one program; validation is another. What is Python
+here runs once, while it is traced; the loop on the host is in session.py.
 """
 
 from __future__ import annotations
@@ -13,59 +13,47 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
-import rnncells
-from experiments.harness.hyperparameters import Hyperparameters, Optimizer
+from experiments.harness import evaluation
+from experiments.harness.data import Arrays, Parts, count, order, time_major
+from experiments.harness.hyperparameters import Hyperparameters
+from experiments.harness.learner import Best, Learner, State
+from experiments.harness.model import ModelFactory, Net
 from experiments.harness.options import Config, Training
 from rnncells.parts.arithmetic import select
 from rnncells.tasks import Batch, Task
+from rnncells.tasks.base import higher_is_better
 
+Scores = dict[str, dict[str, jax.Array]]
+"""Metrics by the part that they are of: validation, and training where the data are finite."""
 
-class State(NamedTuple):
-    """Everything that a run carries from one update to the next."""
-
-    params: chex.ArrayTree
-    optimizer: optax.OptState
-    key: chex.PRNGKey
-    update: jax.Array
-    """int32: updates done."""
-    stage: jax.Array
-    """int32: which length of the curriculum."""
-    diverged: jax.Array
-    """int32: the update at which the loss or its gradient was not finite and the run froze, or -1."""
+VALIDATION, TEST = 2**31 + 1, 2**31
+"""Seeds of what is drawn to judge a run, beside those of the runs."""
 
 
 class Train(NamedTuple):
-    """A run as pure functions of keys and hyperparameters."""
+    """A run as pure functions of keys and hyperparameters.
+
+    The last argument, the data of a finite task, may be left out, and is a constant of the program then.
+    """
 
     init: Callable[[chex.PRNGKey, Hyperparameters], State]
-    advance: Callable[[State, Hyperparameters], tuple[State, jax.Array]]
-    """`report_every` updates: the new state, and the loss of each update (NaN once diverged)."""
-    test: Callable[[State, Hyperparameters], dict[str, jax.Array]]
-    """The metrics of `test_sequences` fresh sequences of full length, the same for every run."""
+    advance: Callable[..., tuple[State, jax.Array]]
+    """(state, hyper, parts): `report_every` updates: the new state, and the loss of each update (NaN once
+    diverged or stopped)."""
+    validate: Callable[..., tuple[State, Scores]]
+    """(state, hyper, parts): what has become of the run, judged by validation: which weights are the best
+    ones, whether the task is solved, whether the run ends or goes on to the next length; and the scores."""
+    test: Callable[..., dict[str, jax.Array]]
+    """(state, hyper, parts): the metrics of the best weights (of the last ones where nothing was validated)
+    on the test part, or on `test_sequences` fresh sequences of full length, the same for every run."""
     task: Task
     lengths: tuple[int, ...]
     """The curriculum; the last is the length of the task."""
-
-
-class Model(nn.Module):
-    """One recurrent layer and a linear readout at every tick: [T, B, I] -> carry, [T, B, O]."""
-
-    cell: rnncells.Cell
-    output_size: int
-    remat_every: int | None = None
-
-    @nn.compact
-    def __call__(
-        self, inputs: jax.Array, carry: Any = None, *, deterministic: bool = False
-    ) -> tuple[Any, jax.Array]:
-        rnn = rnncells.linen.RNN(self.cell, time_major=True, return_carry=True, remat_every=self.remat_every)
-        carry, outputs = rnn(inputs, initial_carry=carry, deterministic=deterministic)
-        return carry, nn.Dense(self.output_size)(outputs)
+    parts: Parts | None
+    """The data of a finite task, on the host."""
 
 
 def make_train(
@@ -74,7 +62,7 @@ def make_train(
     *,
     axis: str | None = None,
     remat: bool = False,
-    model: Callable[..., nn.Module] = Model,
+    model: ModelFactory | None = None,
 ) -> Train:
     """The run of one cell on the task of an experiment, as pure functions of (key, hyperparameters).
 
@@ -85,195 +73,160 @@ def make_train(
         axis: the axis of `jax.shard_map` over which every batch is divided. All devices draw the whole batch
             and take their part, so that what is learned does not depend on their number.
         remat: keep every k-th state only, k the root of the number of ticks, and recompute the rest.
-        model: of (cell, output_size, remat_every); a module as `Model` is one.
+        model: of (cell, output_size, remat_every); by default what the config says.
 
     Raises:
-        ValueError: for a cell that the config does not have, or a curriculum that does not end at the task.
+        ValueError: for a cell that the config does not have, a curriculum that does not end at the task, and
+            options that do not fit the task.
     """
     if cell is None and len(config.cells) == 1:
         (cell,) = config.cells
     if cell not in config.cells:
         raise ValueError(f"cell: expected one of {', '.join(config.cells)}, got {cell}.")
     training, task = config.training, config.task()
-    if training.lengths and training.lengths[-1] >= task.length:
-        raise ValueError(f"lengths: expected lengths below the task's {task.length}, got {training.lengths}.")
-    lengths = (*training.lengths, task.length)
-    stages = [dataclasses.replace(task, length=length) for length in lengths]  # type: ignore[type-var]
+    parts: Parts | None = getattr(task, "parts", None)
+    stages = stages_of(config, task, finite=parts is not None)
+    factory = model or config.modules().get(cell) or config.model(task)
+    like = batch_like(task)
+    if config.pooling != "every" and like.mask.ndim == 2:
+        raise ValueError(
+            f"pooling: expected every, because the task wants an output at every tick, got {config.pooling}."
+        )
+    streams = count(parts.train) if parts is not None and streaming(task) else None
+    sign = -1.0 if higher_is_better(task) else 1.0
+    check_streams(config, axis, streams)
 
     def learner(hyper: Hyperparameters, task: Task) -> Learner:
         every = math.isqrt(ticks(task)) if remat else None
-        built = model(hyper.cell, task.output_size, remat_every=every)
-        return Learner(built, task, hyper.optimizer, training, axis)
+        net = Net(factory(hyper.cell, task.output_size, remat_every=every))
+        check_segments(training, like, net, streams)
+        return Learner(net, task, hyper.optimizer, training, axis)
 
     def init(key: chex.PRNGKey, hyper: Hyperparameters) -> State:
-        return learner(hyper, task).init(key)
+        one = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+        return learner(hyper, task).init(key, one, streams)
 
-    def advance(state: State, hyper: Hyperparameters) -> tuple[State, jax.Array]:
+    def advance(state: State, hyper: Hyperparameters, parts: Parts | None = parts) -> tuple[State, jax.Array]:
+        train = None if parts is None else parts.train
+
         def block(task: Task, state: State) -> tuple[State, jax.Array]:
+            here, rows = learner(hyper, task), None
+            if train is not None and streams is None:
+                size = training.batch_size
+                start, number = state.update * size, training.report_every * size
+                rows = order(state.order, count(train), start, number).reshape(-1, size)
+
+            def update(state: State, own: jax.Array | None) -> tuple[State, jax.Array]:
+                return here.update(state, own, train)
+
+            return jax.lax.scan(update, state, rows, length=training.report_every)
+
+        def rest(state: State) -> tuple[State, jax.Array]:
+            return state, jnp.full(training.report_every, jnp.nan)
+
+        go = by_stage(block)
+        if not training.stop_when_solved and training.patience is None:
+            return go(state)
+        return cast(tuple[State, jax.Array], jax.lax.cond(state.stopped >= 0, rest, go, state))
+
+    def by_stage(run: Callable[[Task, State], Any]) -> Callable[[State], Any]:
+        """A function of the length at which a run is."""
+        each = [functools.partial(run, own) for own in stages]
+        return each[0] if len(each) == 1 else lambda state: jax.lax.switch(state.stage, each, state)
+
+    def validate(state: State, hyper: Hyperparameters, parts: Parts | None = parts) -> tuple[State, Scores]:
+        if parts is not None and parts.validation is None:
+            return state, {}
+
+        def judged(task: Task, state: State) -> tuple[Scores, jax.Array]:
             here = learner(hyper, task)
-            state, losses = jax.lax.scan(here.update, state, length=training.report_every)
-            if task != stages[-1]:
-                solved = task.solved(here.metrics(state.params, jax.random.fold_in(state.key, 0)))
-                onward = (solved & (state.diverged < 0)).astype(jnp.int32)
-                state = state._replace(stage=state.stage + onward)
-            return state, losses
+            if parts is None:
+                key = jax.random.fold_in(jax.random.key(VALIDATION), state.update)
+                scores = {
+                    "validation": evaluation.fresh(here, state.params, key, training.validation_sequences)
+                }
+            else:
+                held = cast(Arrays, parts.validation)
+                scores = {"validation": evaluation.whole(here, state.params, held)}
+                scores["training"] = evaluation.whole(here, state.params, parts.train, held)
+            return scores, jnp.asarray(task.solved(scores["validation"]), bool)
 
-        blocks = [functools.partial(block, task) for task in stages]
-        return blocks[0](state) if len(blocks) == 1 else jax.lax.switch(state.stage, blocks, state)
+        scores, solved = by_stage(judged)(state)
+        return decided(state, sign * scores["validation"][task.score], solved), scores
 
-    def test(state: State, hyper: Hyperparameters) -> dict[str, jax.Array]:
-        return learner(hyper, task).metrics(state.params, jax.random.key(2**31))
+    def decided(state: State, score: jax.Array, solved: jax.Array) -> State:
+        """What follows from a validation, of which a lower score is a better one."""
+        healthy = (state.diverged < 0) & (state.stopped < 0)
+        last = state.stage == len(stages) - 1
+        onward = healthy & solved & ~last
+        found = Best(state.params, score.astype(jnp.float32), state.update)
+        best = select(healthy & (score < state.best.score), found, state.best)
+        # At a new length, scores begin anew.
+        best = select(onward, found._replace(score=jnp.float32(jnp.inf)), best)
+        now = jnp.where(healthy & solved & last & (state.solved < 0), state.update, state.solved)
+        over = jnp.asarray(False)
+        if training.stop_when_solved:
+            over |= now >= 0
+        if training.patience is not None:
+            over |= state.update - jnp.maximum(best.update, 0) >= training.patience
+        stopped = jnp.where(healthy & over, state.update, state.stopped)
+        stage = state.stage + onward.astype(jnp.int32)
+        return state._replace(stage=stage, best=best, solved=now, stopped=stopped)
 
-    return Train(init, advance, test, task, lengths)
+    def test(state: State, hyper: Hyperparameters, parts: Parts | None = parts) -> dict[str, jax.Array]:
+        here = learner(hyper, task)
+        params = select(state.best.update >= 0, state.best.params, state.params)
+        if parts is None:
+            return evaluation.fresh(here, params, jax.random.key(TEST), training.test_sequences)
+        return {} if parts.test is None else evaluation.whole(here, params, parts.test)
+
+    return Train(init, advance, validate, test, task, (*training.lengths, task.length), parts)
+
+
+def stages_of(config: Config, task: Task, finite: bool) -> list[Task]:
+    """The task at every length of the curriculum."""
+    lengths, training = config.training.lengths, config.training
+    if finite and lengths:
+        raise ValueError(f"lengths: expected none for a task with data of its own, got {lengths}.")
+    if finite and training.updates * training.batch_size >= 2**31:
+        raise ValueError(f"updates: expected fewer than 2 ** 31 sequences in all, got {training.updates}.")
+    if lengths and lengths[-1] >= task.length:
+        raise ValueError(f"lengths: expected lengths below the task's {task.length}, got {lengths}.")
+    return [*(dataclasses.replace(task, length=length) for length in lengths), task]  # type: ignore[type-var]
+
+
+def check_streams(config: Config, axis: str | None, streams: int | None) -> None:
+    """What streams cannot be combined with."""
+    if streams is not None and config.bidirectional:
+        raise ValueError("bidirectional: expected sequences, got streams, whose future is not known.")
+    if streams is not None and axis is not None:
+        raise ValueError(f"devices_per_run: expected 1 for streams, got {config.placement.devices_per_run}.")
+
+
+def check_segments(training: Training, like: Batch, net: Net, streams: int | None) -> None:
+    """What is learned in segments needs outputs at every tick, and a model that hands its state on."""
+    if streams is not None and not {"carry", "resets"} <= net.takes:
+        raise ValueError("model: expected a module that takes `carry` and `resets`, for streams.")
+    if training.truncate_every is not None and (like.mask.ndim == 1 or "carry" not in net.takes):
+        why = "the model takes no `carry`" if like.mask.ndim > 1 else "each sequence has one output"
+        raise ValueError(f"truncate_every: expected none, because {why}, got {training.truncate_every}.")
+
+
+def streaming(task: Task) -> bool:
+    return bool(getattr(task, "stream", False))
+
+
+def batch_like(task: Task) -> Batch:
+    """Shapes and dtypes of one sequence of a task, time-major."""
+    parts: Parts | None = getattr(task, "parts", None)
+    if parts is None:
+        return jax.eval_shape(lambda: task.sample(jax.random.key(0), 1))
+    width = task.length if streaming(task) else None
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), parts.train)
+    like = jax.eval_shape(time_major, one)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((width or a.shape[0], *a.shape[1:]), a.dtype), like)
 
 
 def ticks(task: Task) -> int:
     """Ticks of a sequence, which for some tasks are more than its length."""
-    return jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).mask.shape[0]
-
-
-Learned = tuple[Any, Any, Any]
-"""Parameters, state of the optimiser, carry of the cell (None at the beginning of a sequence)."""
-
-
-class Seen(NamedTuple):
-    """What an optimiser step saw."""
-
-    loss: jax.Array
-    counted: jax.Array
-    """Ticks that the loss is the mean of; where there are none, nothing is learned."""
-    finite: jax.Array
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Learner:
-    """How a run learns from one batch, with numbers that may be traced."""
-
-    model: nn.Module
-    task: Task
-    optimizer: Optimizer
-    training: Training
-    axis: str | None
-
-    def init(self, key: chex.PRNGKey) -> State:
-        init_key, key = jax.random.split(key)
-        params = self.model.init(init_key, jnp.zeros((1, 1, self.task.input_size)))
-        moments = self.transformation(jax.random.fold_in(init_key, 1)).init(params)
-        return State(params, moments, key, jnp.int32(0), jnp.int32(0), jnp.int32(-1))
-
-    def update(self, state: State, _: None = None) -> tuple[State, jax.Array]:
-        """One batch: the new state, and the mean loss on it before it was learned."""
-        batch_key, noise_key, key = jax.random.split(state.key, 3)
-        batch = self.task.sample(batch_key, self.training.batch_size)
-        if self.axis is not None:
-            noise_key = jax.random.fold_in(noise_key, jax.lax.axis_index(self.axis))
-        (params, moments, _), seen = self.learn(state, self.part(batch), noise_key)
-        healthy = (state.diverged < 0) & seen.finite
-        done = state.update + 1
-        # A run that is not finite any more keeps its last parameters; its updates are still counted.
-        params, moments = select(healthy, (params, moments), (state.params, state.optimizer))
-        diverged = jnp.where(healthy | (state.diverged >= 0), state.diverged, done)
-        return State(params, moments, key, done, state.stage, diverged), jnp.where(
-            healthy, seen.loss, jnp.nan
-        )
-
-    def learn(self, state: State, batch: Batch, key: chex.PRNGKey) -> tuple[Learned, Seen]:
-        """One optimiser step, or one for every segment of `truncate_every` ticks."""
-        step = functools.partial(self.step, self.optimizer.learning_rate * self.schedule()(state.update))
-        start = state.params, state.optimizer, None
-        every, length = self.training.truncate_every, batch.mask.shape[0]
-        if every is None or every >= length:
-            return step(start, (batch, key))
-        count = length // every
-        segments = jax.tree.map(lambda a: a[: count * every].reshape(count, every, *a.shape[1:]), batch)
-        rest = jax.tree.map(lambda a: a[count * every :], batch)
-        keys = jax.random.split(key, count + 1)
-        first, others = jax.tree.map(lambda a: a[0], segments), jax.tree.map(lambda a: a[1:], segments)
-        # The first by itself: a learned initial state gets its gradient there.
-        learned, seen = step(start, (first, keys[0]))
-        learned, more = jax.lax.scan(step, learned, (others, keys[1:-1]))
-        all_seen = jax.tree.map(lambda a, b: jnp.append(b, a), seen, more)
-        if rest.mask.shape[0]:
-            learned, seen = step(learned, (rest, keys[-1]))
-            all_seen = jax.tree.map(jnp.append, all_seen, seen)
-        counted = jnp.sum(all_seen.counted)
-        loss = jnp.sum(all_seen.loss * all_seen.counted) / jnp.maximum(counted, 1)
-        return learned, Seen(loss, counted, jnp.all(all_seen.finite))
-
-    def step(self, rate: Any, learned: Learned, given: tuple[Batch, chex.PRNGKey]) -> tuple[Learned, Seen]:
-        """One step of the optimiser at a learning rate, on the mean loss over the batch of all devices."""
-        (params, moments, carry), (batch, key) = learned, given
-        own = jnp.sum(batch.mask).astype(jnp.float32)
-        counted = self.total(own)
-        share = own / jnp.maximum(counted, 1)
-        scale = share * batch.mask.shape[0] if self.training.scale_loss == "length" else share
-
-        def objective(params: chex.ArrayTree) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-            given = params, batch.inputs, carry
-            after, outputs = cast(tuple[Any, jax.Array], self.model.apply(*given, rngs={"dropout": key}))
-            loss = self.task.loss(outputs, batch)
-            return scale * loss, (share * loss, after)
-
-        gradient, (loss, carry) = jax.grad(objective, has_aux=True)(params)
-        gradient, loss = self.total((gradient, loss))
-        gradient = self.penalised(gradient, params)
-        change, after = self.transformation().update(gradient, moments, params)
-        change = jax.tree.map(lambda c: -rate * c, change)
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm((gradient, change)))
-        params, moments = select(counted > 0, (optax.apply_updates(params, change), after), (params, moments))
-        return (params, moments, carry), Seen(loss, counted, finite)
-
-    def penalised(self, gradient: chex.ArrayTree, params: chex.ArrayTree) -> chex.ArrayTree:
-        """With the gradient of l2 * sum of squares + l1 * sum of absolute values."""
-        l2, l1 = self.optimizer.l2, self.optimizer.l1
-        if l2 is not None:
-            gradient = jax.tree.map(lambda g, p: g + 2 * l2 * p, gradient, params)
-        if l1 is not None:
-            gradient = jax.tree.map(lambda g, p: g + l1 * jnp.sign(p), gradient, params)
-        return gradient
-
-    def transformation(self, key: chex.PRNGKey | None = None) -> optax.GradientTransformation:
-        """What becomes of a gradient before the learning rate; `key` is needed to initialise."""
-        own, links = self.optimizer, []
-        if own.clip_value is not None:
-            links.append(optax.clip(own.clip_value))
-        if own.clip_norm is not None:
-            links.append(optax.clip_by_global_norm(own.clip_norm))
-        if own.noise is not None:
-            links.append(optax.add_noise(own.noise, 0.55, jax.random.key(0) if key is None else key))
-        kinds = {"adam": optax.scale_by_adam, "rmsprop": optax.scale_by_rms, "sgd": optax.identity}
-        links.append(kinds[own.kind]())
-        if own.weight_decay is not None:
-            links.append(optax.add_decayed_weights(own.weight_decay))
-        return optax.chain(*links)
-
-    def schedule(self) -> optax.Schedule:
-        """The course of the learning rate over updates, at most 1."""
-        warmup = self.optimizer.warmup
-        falling = max(1, self.training.updates - warmup)
-        shape = {
-            "constant": optax.constant_schedule(1.0),
-            "linear": optax.linear_schedule(1.0, 0.0, falling),
-            "cosine": optax.cosine_decay_schedule(1.0, falling),
-        }[self.optimizer.schedule]
-        if not warmup:
-            return shape
-        return optax.join_schedules([lambda count: (count + 1) / warmup, shape], [warmup])
-
-    def metrics(self, params: chex.ArrayTree, key: chex.PRNGKey) -> dict[str, jax.Array]:
-        """Scores on fresh sequences."""
-        batch = self.task.sample(key, self.training.test_sequences)
-        _, outputs = cast(tuple[Any, jax.Array], self.model.apply(params, batch.inputs, deterministic=True))
-        return self.task.metrics(outputs, batch)
-
-    def part(self, batch: Batch) -> Batch:
-        """This device's sequences."""
-        if self.axis is None:
-            return batch
-        size = batch.mask.shape[1] // jax.lax.axis_size(self.axis)
-        start = size * jax.lax.axis_index(self.axis)
-        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size, 1), batch)
-
-    def total(self, tree: Any) -> Any:
-        """The sum over the devices that share a batch."""
-        return tree if self.axis is None else jax.lax.psum(tree, self.axis)
+    return int(jax.tree.leaves(batch_like(task).inputs)[0].shape[0])

@@ -36,6 +36,7 @@ class ProjectedCell(Cell):
 
     Where a gate has no block in one of the two, subclasses name those that have: `input_gates`,
     `biased_gates`. The drive then holds the gates that have either, and `split_drive` takes it apart by name.
+    Gates of another width than H are said by `block`.
     A subclass with a gate that keeps the past (`keep`), or one that lets the new value in (`write`), has a
     field `forget_bias`.
     """
@@ -60,24 +61,28 @@ class ProjectedCell(Cell):
         self, kernel_key: chex.PRNGKey, bias_key: chex.PRNGKey, input_size: int, dtype: DTypeLike
     ) -> Params:
         """kernel and bias, where any gate has one."""
-        size, params = self.features, {}
+        size, params = self.block("kernel"), {}
         if count := len(self._named("input_gates")):
             params["kernel"] = gate_kernel(self.kernel_init, kernel_key, input_size, size, count, dtype)
         if gates := self._named("biased_gates"):
-            forget = {}
-            if self.keep or self.write:
-                bias: ForgetBias = self.forget_bias  # type: ignore[attr-defined]
-                forget = forget_blocks(bias, bias_key, size, dtype, keep=self.keep, write=self.write)
+            added = self.added_biases(bias_key, dtype)
             blocks = [self.bias_init(k, (size,), dtype) for k in jax.random.split(bias_key, len(gates))]
             params["bias"] = fuse(
                 [
-                    jax.tree.map(lambda leaf, more=forget[gate]: leaf + more, block)
-                    if gate in forget
+                    jax.tree.map(lambda leaf, more=added[gate]: leaf + more, block)
+                    if gate in added
                     else block
                     for gate, block in zip(gates, blocks, strict=True)
                 ]
             )
         return params
+
+    def added_biases(self, key: chex.PRNGKey, dtype: DTypeLike) -> dict[str, jax.Array]:
+        """What is added to the biases [H] that `bias_init` draws, by gate: the forget bias."""
+        if not (self.keep or self.write):
+            return {}
+        bias: ForgetBias = self.forget_bias  # type: ignore[attr-defined]
+        return forget_blocks(bias, key, self.block("kernel"), dtype, keep=self.keep, write=self.write)
 
     def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> Drive:
         read, biased = self._named("input_gates"), self._named("biased_gates")
@@ -97,6 +102,10 @@ class ProjectedCell(Cell):
     def split_drive(self, drive: jax.Array) -> dict[str, jax.Array]:
         """The drive of each gate that has one, [..., H], by name."""
         return self._blocks(drive, self._driven)
+
+    def split_bias(self, weights: Weights) -> dict[str, jax.Array]:
+        """The bias [H] of each gate that has one, by name."""
+        return self._blocks(weights["bias"], self._named("biased_gates")) if "bias" in weights else {}
 
     @staticmethod
     def _blocks(fused: jax.Array, gates: tuple[str, ...]) -> dict[str, jax.Array]:
@@ -130,8 +139,9 @@ class DenseCell(ProjectedCell):
     def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         kernel_key, recurrent_key, bias_key = jax.random.split(key, 3)
         params = self.input_params(kernel_key, bias_key, input_size, dtype)
-        size, count = self.features, len(self._named("recurrent_gates"))
-        kernel = gate_kernel(self.recurrent_init, recurrent_key, size, size, count, dtype)
+        rows, size = self.features, self.block("recurrent_kernel")
+        count = len(self._named("recurrent_gates"))
+        kernel = gate_kernel(self.recurrent_init, recurrent_key, rows, size, count, dtype)
         return {**params, "recurrent_kernel": kernel}
 
     def split_recurrent(self, product: jax.Array) -> dict[str, jax.Array]:

@@ -1,4 +1,4 @@
-"""What may stand in for a kernel in `dense`: the same linear map, masked, factored, or normalised.
+"""What may stand in for a kernel in `dense`: a linear map that is masked, factored, normalised or in blocks.
 
 Cells multiply with `dense(h, kernel)` or `h @ kernel` and may take blocks of columns, `kernel[:, :n]`;
 whatever supports these can take the place of an array. Wrappers put such objects among the weights that a
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from rnncells import checks
 from rnncells.cell import Cell
-from rnncells.dtypes import accumulator
+from rnncells.dtypes import accumulator, wider
 from rnncells.fields import Number, Pytree, data, number, static
 from rnncells.parts.arithmetic import align, dense, normalise
 
@@ -99,6 +99,33 @@ class Normalised(StandIn):
     @property
     def shape(self) -> tuple[int, int]:
         return self.kernel.shape
+
+
+class BlockDiagonal(StandIn):
+    """A kernel for each of some heads, which share the input between them: K = heads R and N = G K, for
+    blocks [R, R] that lie side by side in kernel [R, N], gate by gate and in each head by head."""
+
+    kernel: Any = data()
+    heads: int = static(default=1)
+
+    def times(self, x: jax.Array) -> jax.Array:
+        rows, columns = self.kernel.shape
+        parts = x.reshape(*x.shape[:-1], self.heads, rows)
+        blocks = self.kernel.reshape(rows, columns // (self.heads * rows), self.heads, rows)
+        dtype = wider(x.dtype, blocks.dtype)
+        product = jnp.einsum("...hk,kghn->...ghn", parts.astype(dtype), blocks.astype(dtype))
+        return product.reshape(*x.shape[:-1], columns)
+
+    def __getitem__(self, columns: Any) -> BlockDiagonal:
+        kernel = self.kernel[columns]
+        if kernel.shape[1] % self.shape[0]:
+            raise ValueError(f"columns: expected whole blocks of {self.shape[0]}, got {columns}.")
+        return BlockDiagonal(kernel, self.heads)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self.kernel.shape
+        return self.heads * rows, columns
 
 
 def on_array(kernel: Any, change: Callable[[jax.Array], jax.Array]) -> Any:

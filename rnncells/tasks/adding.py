@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rnncells import checks
 from rnncells.fields import Pytree, choice, static
 from rnncells.tasks.base import Batch, masked_mean
+from rnncells.tasks.scores import squared_error
 
 
 class Adding(Pytree):
@@ -41,6 +42,7 @@ class Adding(Pytree):
     input_size = 2
     output_size = 1
     score = "mse"
+    higher_is_better = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,7 +90,7 @@ class Adding(Pytree):
 
     def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
         """Mean squared error of outputs [T, B, 1] at the last tick."""
-        return masked_mean(jnp.square(outputs - batch.targets)[..., 0], batch.mask)
+        return squared_error(outputs, batch)
 
     def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """mse, and the fraction of sequences with an error below 0.04."""

@@ -3,61 +3,67 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from rnncells import checks
-from rnncells.fields import Pytree, static
-from rnncells.tasks.base import Batch, masked_mean
+from rnncells.fields import choice, static
+from rnncells.tasks.base import Batch
+from rnncells.tasks.scores import Recall
 
 
-class Copy(Pytree):
+class Copy(Recall):
     """The copying memory problem: repeat ten symbols after a long delay.
 
-    Classes: 0 blank, 1 to 8 symbols, 9 delimiter. Ticks: 10 symbols, length - 1 blanks, the
-    delimiter, 10 blanks; the targets are blanks, then the 10 symbols at the last 10 ticks. With
-    T = length, inputs are one-hot [T + 20, B, 10], targets int32 [T + 20, B], outputs 9 logits. The loss is
-    the mean cross-entropy over all ticks, and its memoryless baseline is 10 ln 8 / (T + 20).
+    Classes: 0 blank, 1 to 8 symbols, 9 delimiter. Ticks: 10 symbols, blanks, the delimiter, blanks; the
+    targets are blanks, then the 10 symbols. Inputs are one-hot [ticks, B, 10], targets int32 [ticks, B],
+    outputs 9 logits. The loss is the mean cross-entropy over all ticks, and n of them count.
 
-    Source: Arjovsky, Shah & Bengio 2016, arXiv 1511.06464, after Hochreiter & Schmidhuber 1997. Other
-    papers differ in the number of blanks and in which ticks count: name this variant when comparing.
+    Variants, with T = length:
+        arjovsky: T - 1 blanks before the delimiter, and 10 after it, at which the symbols are asked;
+            n = T + 20 (Arjovsky, Shah & Bengio 2016, arXiv 1511.06464, after Hochreiter & Schmidhuber 1997).
+        janet: T blanks before the delimiter; n = T + 21 (van der Westhuizen & Lasenby 2018,
+            arXiv 1804.04849, as in their code).
+        exprnn: T blanks, and the first symbol is asked at the delimiter itself, so that 9 blanks follow;
+            n = T + 20 (Lezcano-Casado & Martinez-Rubio 2019, arXiv 1901.08428, as in their code).
+        variable: from 1 to T blanks, at random for every sequence, padded at the end with ticks that do not
+            count; n = 21 + (T + 1) / 2 on average (Henaff, Szlam & LeCun 2016, arXiv 1602.06662; Tallec &
+            Ollivier 2018, arXiv 1804.11188).
+
+    The baseline is 10 ln 8 / n: blanks until the delimiter has passed, then a uniform guess of 8. Solved:
+    99% of the symbols.
 
     Args:
         length: T, the delay.
+        variant: as above.
     """
 
     length: int = static(default=100, check=checks.positive_int)
+    variant: str = choice("arjovsky", "janet", "exprnn", "variable", default="arjovsky")
 
     input_size = 10
     output_size = 9
-    score = "loss"
 
     def sample(self, key: chex.PRNGKey, batch_size: int) -> Batch:
-        """Batch of inputs [T + 20, B, 10], targets [T + 20, B], mask [T + 20, B]."""
-        symbols = jax.random.randint(key, (10, batch_size), 1, 9)
-        blank = jnp.zeros((self.length + 10, batch_size), symbols.dtype)
-        classes = jnp.concatenate([symbols, blank.at[self.length - 1].set(9)])
-        targets = jnp.concatenate([blank, symbols])
-        return Batch(jax.nn.one_hot(classes, 10), targets, jnp.ones(targets.shape, bool))
-
-    def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
-        """Mean cross-entropy, in nats, of logits [T + 20, B, 9]."""
-        losses = optax.softmax_cross_entropy_with_integer_labels(outputs, batch.targets)
-        return masked_mean(losses, batch.mask)
-
-    def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """loss, and recall: the fraction of the last ten symbols that are right."""
-        right = jnp.argmax(outputs[-10:], -1) == batch.targets[-10:]
-        return {"loss": self.loss(outputs, batch), "recall": jnp.mean(right.astype(outputs.dtype))}
+        """Batch of inputs [ticks, B, 10], targets [ticks, B], mask [ticks, B]; T + 20 or 21 ticks."""
+        symbol_key, blank_key = jax.random.split(key)
+        symbols = jax.random.randint(symbol_key, (10, batch_size), 1, 9)
+        if self.variant == "variable":
+            blanks = jax.random.randint(blank_key, (1, batch_size), 1, self.length + 1)
+        else:
+            blanks = jnp.full((1, batch_size), self.length - (self.variant == "arjovsky"), symbols.dtype)
+        time = jnp.arange(self.length + (21 if self.variant in ("janet", "variable") else 20))[:, None]
+        delimiter = 10 + blanks
+        classes = jnp.where(time == delimiter, 9, 0).at[:10].set(symbols)
+        place = time - delimiter - (0 if self.variant == "exprnn" else 1)
+        asked = jnp.take_along_axis(symbols, jnp.clip(place, 0, 9), 0)
+        targets = jnp.where((place >= 0) & (place < 10), asked, 0)
+        return Batch(jax.nn.one_hot(classes, 10), targets, place < 10)
 
     @property
     def baseline(self) -> float:
         """Cross-entropy of blanks until the delimiter has passed, then a uniform guess of 8."""
-        return 10 * math.log(8) / (self.length + 20)
-
-    def solved(self, metrics: dict[str, Any]) -> Any:
-        return metrics["recall"] >= 0.99
+        ticks = {"janet": self.length + 21, "variable": 21 + (self.length + 1) / 2}
+        return 10 * math.log(8) / ticks.get(self.variant, self.length + 20)

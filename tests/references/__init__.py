@@ -10,15 +10,27 @@ import jax
 import numpy as np
 
 from rnncells.unroll import params_shape
-from tests.references import gated, linear, memory, orthogonal, simple
+from tests.references import (
+    continuous,
+    gated,
+    linear,
+    lstm,
+    memory,
+    minimal,
+    orthogonal,
+    simple,
+    state_space,
+    structured,
+)
 
 REFERENCES = {}
-for family in (simple, gated, orthogonal, linear, memory):
+for family in (simple, gated, minimal, lstm, orthogonal, continuous, linear, state_space, memory, structured):
     REFERENCES |= family.REFERENCES
 
 
 def run(cell, params, xs, carry, initial=None, alive=None, resets=None):
-    """The reference over xs [T, B, I] from a carry: (the last state, ys, the states after every tick).
+    """The reference over xs [T, B, I], or `Timed`, from a carry: (the last state, ys, the states after every
+    tick).
 
     A state is a list of leaves. Ticks that are not `alive` [T, B] do not exist; where `resets` [T, B], the
     state is `initial`.
@@ -27,17 +39,19 @@ def run(cell, params, xs, carry, initial=None, alive=None, resets=None):
     params, xs = jax.tree.map(np.asarray, (params, xs))
     if getattr(cell, "use_bias", True) is False:  # the same as with biases of zero
         whole = params_shape(dataclasses.replace(cell, use_bias=True), xs.shape[-1])
+        assert params.keys() < whole.keys()
         params = {name: np.zeros(leaf.shape) for name, leaf in whole.items()} | params
     state = [np.asarray(leaf) for leaf in jax.tree.leaves(carry)]
     initial = [np.asarray(leaf) for leaf in jax.tree.leaves(initial)]
     ys, states = [], []
-    for t, x in enumerate(xs):
-        before = state
+    for t in range(len(jax.tree.leaves(xs)[0])):
+        x, before = jax.tree.map(lambda leaf, t=t: leaf[t], xs), state
         if resets is not None:
             before = [chosen(resets[t], first, leaf) for first, leaf in zip(initial, state, strict=True)]
-        exists = np.ones(len(x), bool) if alive is None else alive[t]
+        exists = np.ones(len(x[0] if isinstance(x, tuple) else x), bool) if alive is None else alive[t]
         given = tuple(before) if len(before) > 1 else before[0]
-        after, y = step(cell, params, given, chosen(exists, x, np.zeros_like(x)))
+        seen = jax.tree.map(lambda leaf, exists=exists: chosen(exists, leaf, np.zeros_like(leaf)), x)
+        after, y = step(cell, params, given, seen)
         after = list(after) if isinstance(after, tuple) else [after]
         state = [chosen(exists, new, old) for new, old in zip(after, state, strict=True)]
         ys.append(chosen(exists, y, np.zeros_like(y)))

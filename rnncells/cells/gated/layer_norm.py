@@ -60,13 +60,12 @@ class LayerNormLSTM(LSTMFamily):
         return product + align(weights["bias"], product) if self.use_bias else product
 
     def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
-        gate, candidate = self.gate_activation, self.candidate_activation
         product = dense(carry.hidden, weights["recurrent_kernel"])
         product = normalise(product, weights["recurrent_scale"], self.epsilon)
         i, f, g, o = split_gates(drive + product, 4)
-        cell = gate(f) * carry.cell + gate(i) * candidate(g)
+        cell = self.write_to(carry.cell, i, f, g)
         seen = normalise(cell, weights["cell_scale"], self.epsilon) + align(weights["cell_bias"], cell)
-        hidden = gate(o) * self.output_activation(seen)
+        hidden = self.read_from(seen, o)
         return LSTMCarry(cell, hidden), hidden
 
 

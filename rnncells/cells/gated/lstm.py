@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import abc
+from typing import ClassVar, NamedTuple
 
 import chex
 import jax
@@ -26,7 +27,7 @@ class LSTMCarry(NamedTuple):
 
 
 class LSTMFamily(GatedCell):
-    """The three activations, and a state of two arrays."""
+    """The three activations, a state of two arrays, and how the memory is written and read."""
 
     keep = "f"
     emits = "hidden"
@@ -39,6 +40,14 @@ class LSTMFamily(GatedCell):
     def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> LSTMCarry:
         shape, dtype = (*batch_shape, self.features), dtype_of(params)
         return LSTMCarry(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+    def write_to(self, cell: jax.Array, i: jax.Array, f: jax.Array, g: jax.Array) -> jax.Array:
+        """The new memory f c + i g, from what the gates compute before their activations."""
+        return self.gate_activation(f) * cell + self.gate_activation(i) * self.candidate_activation(g)
+
+    def read_from(self, cell: jax.Array, o: jax.Array) -> jax.Array:
+        """What the gate o shows of the memory, o t(c)."""
+        return self.gate_activation(o) * self.output_activation(cell)
 
 
 class LSTM(LSTMFamily):
@@ -77,14 +86,88 @@ class LSTM(LSTMFamily):
     write = "i"
 
     def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
-        gate, candidate = self.gate_activation, self.candidate_activation
         i, f, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 4)
-        cell = gate(f) * carry.cell + gate(i) * candidate(g)
-        hidden = gate(o) * self.output_activation(cell)
+        cell = self.write_to(carry.cell, i, f, g)
+        hidden = self.read_from(cell, o)
         return LSTMCarry(cell, hidden), hidden
 
 
-class PeepholeLSTM(LSTMFamily):
+def squash(x: jax.Array) -> jax.Array:
+    """2 s(x) - 1, between -1 and 1."""
+    return jnp.tanh(x / 2)
+
+
+def wide_squash(x: jax.Array) -> jax.Array:
+    """4 s(x) - 2, between -2 and 2."""
+    return 2 * jnp.tanh(x / 2)
+
+
+class OriginalLSTM(LSTMFamily):
+    """Long short-term memory as it was first published: nothing is ever forgotten.
+
+        i = s(x W_i + h U_i + b_i)      g = a(x W_g + h U_g + b_g)      o = s(x W_o + h U_o + b_o)
+        c' = c + i g                    h' = o t(c'),    y = h'
+
+    with s the logistic function, a(x) = 4 s(x) - 2 and t(x) = 2 s(x) - 1. An error reaches any c unchanged
+    through the sum, and c may drift without bound: against this the input gates start almost closed.
+
+    Shapes: x [..., I], carry `LSTMCarry(cell, hidden)` of two [..., H], y [..., H]; kernel W [I, 3H],
+    recurrent_kernel U [H, 3H], bias b [3H], gates in the order i, g, o.
+
+    Args:
+        features: H.
+        forget_bias: initial -b_i, 3 by default: a positive one closes the input gate, the paper's remedy for
+            drifting memories; between 1 and 6 in its experiments, another value for each block of cells,
+            which an array [H] gives.
+        gate_activation, candidate_activation, output_activation: s, a and t.
+        kernel_init, recurrent_init: drawn for each gate; Glorot uniform and orthogonal, where the paper has
+            U(-.1, .1) or U(-.2, .2).
+        bias_init, use_bias: zeros by default. Some of the paper's output gates start at -1 to -6 as well.
+
+    Source: Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735, with memory blocks of one cell.
+    Here gates do not see other gates, there are no hidden units beside the cells, and gradients are whole
+    where the paper cuts them at the gates.
+    """
+
+    paper = "Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735"
+    gates = ("i", "g", "o")
+    keep = ""
+    write = "i"
+
+    forget_bias: ForgetBias = number(default=3.0)
+    candidate_activation: Activation = activation(wide_squash)
+    output_activation: Activation = activation(squash)
+
+    def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
+        i, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 3)
+        cell = carry.cell + self.gate_activation(i) * self.candidate_activation(g)
+        hidden = self.read_from(cell, o)
+        return LSTMCarry(cell, hidden), hidden
+
+
+class MemoryGatedLSTM(LSTMFamily):
+    """LSTMs whose gates also see the memory: i and f as it was, o as it is now."""
+
+    gates = ("i", "f", "g", "o")
+    write = "i"
+
+    @abc.abstractmethod
+    def seen_before(self, weights: Weights, cell: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the memory before the tick adds to i and to f."""
+
+    @abc.abstractmethod
+    def seen_after(self, weights: Weights, cell: jax.Array) -> jax.Array:
+        """What the new memory adds to o."""
+
+    def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
+        i, f, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 4)
+        to_i, to_f = self.seen_before(weights, carry.cell)
+        cell = self.write_to(carry.cell, i + to_i, f + to_f, g)
+        hidden = self.read_from(cell, o + self.seen_after(weights, cell))
+        return LSTMCarry(cell, hidden), hidden
+
+
+class PeepholeLSTM(MemoryGatedLSTM):
     """LSTM whose gates also see the memory, through one weight per unit.
 
         i = s(x W_i + h U_i + p_i c + b_i)      f = s(x W_f + h U_f + p_f c + b_f)
@@ -104,8 +187,6 @@ class PeepholeLSTM(LSTMFamily):
     """
 
     paper = "Gers, Schraudolph & Schmidhuber 2002, JMLR 3:115-143"
-    gates = ("i", "f", "g", "o")
-    write = "i"
 
     peephole_init: Initializer = scheme(Zeros(), kw_only=True)
 
@@ -116,13 +197,13 @@ class PeepholeLSTM(LSTMFamily):
         ]
         return {**super().init(key, input_size, dtype), "peephole": jnp.concatenate(rows)}
 
-    def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
-        gate, candidate = self.gate_activation, self.candidate_activation
-        i, f, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 4)
-        p_i, p_f, p_o = (align(row, carry.cell) for row in weights["peephole"])
-        cell = gate(f + p_f * carry.cell) * carry.cell + gate(i + p_i * carry.cell) * candidate(g)
-        hidden = gate(o + p_o * cell) * self.output_activation(cell)
-        return LSTMCarry(cell, hidden), hidden
+    def seen_before(self, weights: Weights, cell: jax.Array) -> tuple[jax.Array, jax.Array]:
+        p_i, p_f, _ = weights["peephole"]
+        return align(p_i, cell) * cell, align(p_f, cell) * cell
+
+    def seen_after(self, weights: Weights, cell: jax.Array) -> jax.Array:
+        _, _, p_o = weights["peephole"]
+        return align(p_o, cell) * cell
 
 
 class CoupledLSTM(LSTMFamily):
@@ -144,12 +225,16 @@ class CoupledLSTM(LSTMFamily):
     """
 
     paper = "Greff, Srivastava, Koutnik, Steunebrink & Schmidhuber 2017, arXiv 1503.04069"
-    gates = ("f", "g", "o")
+    gates: ClassVar[tuple[str, ...]] = ("f", "g", "o")
 
     def step(self, weights: Weights, carry: LSTMCarry, drive: jax.Array) -> tuple[LSTMCarry, jax.Array]:
-        gate, candidate = self.gate_activation, self.candidate_activation
-        f, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), 3)
-        f = gate(f)
-        cell = f * carry.cell + (1 - f) * candidate(g)
-        hidden = gate(o) * self.output_activation(cell)
+        *gates, g, o = split_gates(drive + dense(carry.hidden, weights["recurrent_kernel"]), len(self.gates))
+        kept = self.kept(*gates)
+        cell = kept * carry.cell + (1 - kept) * self.candidate_activation(g)
+        hidden = self.read_from(cell, o)
         return LSTMCarry(cell, hidden), hidden
+
+    def kept(self, *gates: jax.Array) -> jax.Array:
+        """How much of the memory stays, from what the gates before g compute."""
+        (f,) = gates
+        return self.gate_activation(f)

@@ -74,5 +74,10 @@ class CausalConvolution(LinearCell):
         return LinearDrive(ShiftElement(jnp.ones_like(x[..., 0], jnp.int32), x))
 
     def readout(self, weights: Weights, out: jax.Array, drive: LinearDrive) -> jax.Array:
-        window = out.reshape(*out.shape[:-2], out.shape[-2] * out.shape[-1]).astype(computes_in(weights))
+        window = side_by_side(out).astype(computes_in(weights))
         return self.activation(dense(window, weights["kernel"], weights["bias"]))
+
+
+def side_by_side(window: jax.Array) -> jax.Array:
+    """[..., K, I] -> [..., K I]."""
+    return window.reshape(*window.shape[:-2], window.shape[-2] * window.shape[-1])

@@ -10,11 +10,12 @@ from jax.typing import DTypeLike
 
 from rnncells import checks
 from rnncells.cell import Like, Params, Shape, Weights
-from rnncells.dtypes import accumulator, computes_in, dtype_of, wider
+from rnncells.dtypes import accumulator, computes_in
 from rnncells.fields import Number, number, static
 from rnncells.initializers import Normal
 from rnncells.linear_scan import DiagonalElement
 from rnncells.parts.arithmetic import align, dense, split_gates
+from rnncells.parts.diagonal import complex_zeros, on_ring, ring, variance_gain, widened_exp
 from rnncells.parts.linear import LinearCell, LinearDrive
 
 
@@ -54,11 +55,8 @@ class LRU(LinearCell):
     def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         size, wide = self.features, accumulator(dtype)
         radius_key, phase_key, *kernel_keys = jax.random.split(key, 5)
-        low, high = (jnp.square(jnp.asarray(r, wide)) for r in (self.r_min, self.r_max))
-        inside = jax.random.uniform(radius_key, (size,), wide, 1e-6, 1 - 1e-6)  # logarithms follow
-        decay = jnp.log(-0.5 * jnp.log(inside * (high - low) + low))
-        phase = jax.random.uniform(phase_key, (size,), wide, 1e-6, 1) * jnp.asarray(self.max_phase, wide)
-        gain = 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(decay)))
+        logs = ring((radius_key, phase_key), size, self.r_min, self.r_max, self.max_phase, wide)
+        logs["log_gain"] = jnp.log(variance_gain(logs["log_decay"]))
         shapes = {
             "kernel": (input_size, 2 * size),
             "output_kernel": (2 * size, size),
@@ -69,22 +67,16 @@ class LRU(LinearCell):
             name: Normal(stddev)(k, shape, dtype)
             for (name, shape), stddev, k in zip(shapes.items(), spread, kernel_keys, strict=True)
         }
-        logs = {"log_decay": decay, "log_phase": jnp.log(phase), "log_gain": gain}
         return kernels | {name: leaf.astype(dtype) for name, leaf in logs.items()}
 
     def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> jax.Array:
-        dtype = wider(accumulator(dtype_of(params, like)), jnp.complex64)
-        return jnp.zeros((*batch_shape, self.features), dtype)
+        return complex_zeros((*batch_shape, self.features), params, like)
 
     def prepare(
         self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
-        wide = accumulator(params["log_decay"].dtype)
-        decay, phase, gain = (
-            jnp.exp(params[f"log_{name}"].astype(wide)) for name in ("decay", "phase", "gain")
-        )
         kernels = {name: leaf for name, leaf in params.items() if not name.startswith("log")}
-        return kernels | {"lambda": jnp.exp(jax.lax.complex(-decay, phase)), "gain": gain}
+        return kernels | {"lambda": on_ring(params), "gain": widened_exp(params["log_gain"])}
 
     def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> LinearDrive:
         fused = dense(x, weights["kernel"])

@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnncells import checks
 from rnncells.cell import Like, Params, Shape, Weights
 from rnncells.dtypes import accumulator, computes_in, dtype_of
-from rnncells.fields import static
 from rnncells.linear_scan import Monoid, RunningMaximum, Scaled, ScaledElement
 from rnncells.parts.arithmetic import align, dense, split_gates
-from rnncells.parts.gated import ProjectedCell
-from rnncells.parts.linear import LinearCell, LinearDrive
+from rnncells.parts.key_value import attend, inward, log_decays, outward
+from rnncells.parts.linear import LinearDrive
+from rnncells.parts.memory import HeadedCell
 
 
 class KeyValueElement(NamedTuple):
@@ -47,7 +46,7 @@ class KeyValueMemory(RunningMaximum):
         return super().apply(self.lift(element), state)
 
 
-class MLSTM(LinearCell, ProjectedCell):
+class MLSTM(HeadedCell):
     """mLSTM: an LSTM with a matrix memory that keys and values write into, for each head by itself.
 
         (q k v) = x W_qkv + b_qkv,   k <- k / sqrt(K)      i = x w_i + b_i      f = ln s(x w_f + b_f)
@@ -71,24 +70,12 @@ class MLSTM(LinearCell, ProjectedCell):
 
     Source: Beck et al. 2024, arXiv 2405.04517. The cell alone: their layer adds a causal convolution, norms
     per head, a skip connection and a gated branch, and lets i and f read q, k and v. Their code adds 1e-6 to
-    the denominator. Many ticks at once run in chunks of 64: quadratic within a chunk, no matrix between its
-    ticks.
+    the denominator. Many ticks at once run in chunks of 64; the associative scan is never worth it.
     """
 
     paper = "Beck et al. 2024, arXiv 2405.04517"
     gates = ("q", "k", "v", "o")
-    associative = False
     blendable = False
-    chunk_size = 64
-
-    heads: int = static(default=1, check=checks.positive_int)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.features % self.heads:
-            raise ValueError(
-                f"MLSTM.features: expected a multiple of heads={self.heads}, got {self.features}."
-            )
 
     @property
     def monoid(self) -> Monoid:
@@ -103,19 +90,15 @@ class MLSTM(LinearCell, ProjectedCell):
         }
 
     def initial_carry(self, params: Params = None, batch_shape: Shape = (), like: Like = None) -> Scaled:
-        width, dtype = self.features // self.heads, accumulator(dtype_of(params, like))
-        head = (*batch_shape, self.heads)
-        memory = jnp.zeros((*head, width, width), dtype), jnp.zeros((*head, width), dtype)
+        head, dtype = (*batch_shape, self.heads), accumulator(dtype_of(params, like))
+        memory = jnp.zeros((*head, self.width, self.width), dtype), jnp.zeros((*head, self.width), dtype)
         return Scaled(memory, jnp.zeros(head, dtype))
 
     def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> LinearDrive:
-        fused = ProjectedCell.project(self, weights, x)
-        wide = accumulator(fused.dtype)
-        *qkv, o = split_gates(fused.astype(wide), 4)
-        head = (self.heads, self.features // self.heads)
-        q, k, v = (leaf.reshape(*leaf.shape[:-1], *head) for leaf in qkv)
-        gates = dense(x, weights["gate_kernel"]).astype(wide)
-        i, f = split_gates(gates + align(weights["gate_bias"].astype(wide), gates), 2)
+        *qkv, o = self.gate_parts(weights, x)
+        q, k, v = map(self.by_head, qkv)
+        gates = dense(x, weights["gate_kernel"]).astype(o.dtype)
+        i, f = split_gates(gates + align(weights["gate_bias"].astype(o.dtype), gates), 2)
         element = KeyValueElement(jax.nn.log_sigmoid(f), i, k / math.sqrt(k.shape[-1]), v)
         return LinearDrive(element, (q, jax.nn.sigmoid(o)))
 
@@ -123,40 +106,26 @@ class MLSTM(LinearCell, ProjectedCell):
         (memory, norm), log_scale = state
         q, _ = drive.extra
         seen = jnp.einsum("...k,...kv->...v", q, memory)
-        return self._divided(seen, jnp.sum(q * norm, -1), log_scale)
-
-    @staticmethod
-    def _divided(seen: jax.Array, norm: jax.Array, log_scale: jax.Array) -> jax.Array:
-        """[..., h, K] over [..., h] -> [..., H]."""
-        ratio = seen / jnp.maximum(jnp.abs(norm), jnp.exp(-log_scale))[..., None]
-        return ratio.reshape(*ratio.shape[:-2], ratio.shape[-2] * ratio.shape[-1])
+        return _divided(seen, jnp.sum(q * norm, -1, keepdims=True), log_scale[..., None])
 
     def chunk(self, weights: Weights, carry: Scaled, drive: LinearDrive) -> tuple[Scaled, jax.Array]:
-        """Leaves [C, *B, h, ...]: every tick sees those before it in its chunk by a masked C x C product, and
-        the
-        rest by the state before the chunk."""
-        log_decay, log_update, k, v = drive.element
-        q, _ = drive.extra
+        """The norm is kept as a last column of the memory, where values are 1."""
+        log_decay, log_update = (inward(leaf[..., None]) for leaf in drive.element[:2])
+        q, k, v = map(inward, (drive.extra[0], *drive.element[2:]))
         (memory, norm), log_scale = carry
-        so_far = jnp.cumsum(log_decay, 0)  # [C, *B, h]
-        ticks = jnp.arange(so_far.shape[0])
-        earlier = (ticks[None] <= ticks[:, None]).reshape(2 * ticks.shape + (1,) * (so_far.ndim - 1))
-        log_weight = so_far[:, None] - so_far[None] + log_update[None]  # [C, C, *B, h]: tick, what it sees
-        log_weight = jnp.where(earlier, log_weight, -jnp.inf)
-        log_past = so_far + log_scale[None]
-        # Not log_weight.max(1): its derivative looks for the largest entry, which fusion may round otherwise.
-        top = jnp.maximum(log_past, so_far + jax.lax.cummax(log_update - so_far))
-        weight = jnp.exp(log_weight - top[:, None]) * jnp.einsum("t...k,s...k->ts...", q, k)
-        past = jnp.exp(log_past - top)
-        seen = jnp.einsum("ts...,s...v->t...v", weight, v)
-        seen = seen + past[..., None] * jnp.einsum("t...k,...kv->t...v", q, memory)
-        total = weight.sum(1) + past * jnp.sum(q * norm[None], -1)
-        outs = self._divided(seen, total, top)
-
-        last, scale = past[-1], jnp.exp(log_weight[-1] - top[-1][None])  # [C, *B, h]
-        keys = scale[..., None] * k
-        memory = last[..., None, None] * memory + jnp.einsum("s...k,s...v->...kv", keys, v)
-        return Scaled((memory, last[..., None] * norm + keys.sum(0)), top[-1]), outs
+        between, so_far = log_decays(log_decay)
+        between, past = between + log_update.mT, so_far + log_scale[..., None, None]
+        # Not between.max(-1): its derivative looks for the largest entry, which fusion may round otherwise.
+        top = jnp.maximum(past, so_far + jax.lax.cummax(log_update - so_far, axis=so_far.ndim - 2))
+        state = jnp.concatenate([memory, norm[..., None]], -1)
+        v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], -1)
+        seen, state = attend(jnp.exp(between - top), jnp.exp(past - top), q, k, v, state)
+        outs = _divided(seen[..., :-1], seen[..., -1:], top)
+        return Scaled((state[..., :-1], state[..., -1]), top[..., -1, 0]), outward(outs)
 
     def readout(self, weights: Weights, out: jax.Array, drive: LinearDrive) -> jax.Array:
-        return (drive.extra[1] * out).astype(computes_in(weights))
+        return (drive.extra[1] * self.merged(out)).astype(computes_in(weights))
+
+
+def _divided(seen: jax.Array, norm: jax.Array, log_scale: jax.Array) -> jax.Array:
+    return seen / jnp.maximum(jnp.abs(norm), jnp.exp(-log_scale))

@@ -8,16 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from rnncells import checks
-from rnncells.cell import Cell, Like, Params, Shape, Weights
+from rnncells.cell import Like, Params, Shape, Weights
 from rnncells.dtypes import accumulator
-from rnncells.fields import choice, static
+from rnncells.fields import choice
 from rnncells.initializers import He, Initializer, scheme
-from rnncells.parts.activations import modrelu
-from rnncells.parts.arithmetic import dense
+from rnncells.parts.orthogonal import ModReLUCell, cayley_angles, skew, turning_blocks
 
 
-class ExpRNN(Cell):
+class ExpRNN(ModReLUCell):
     """expRNN: the recurrent kernel is exp(K) with K skew-symmetric, orthogonal whatever is trained.
 
         U = exp(K),    K = A - A^T,    A strictly upper triangular
@@ -43,9 +41,7 @@ class ExpRNN(Cell):
     """
 
     paper = "Lezcano-Casado & Martinez-Rubio 2019, arXiv 1901.08428"
-    gates = ("h",)
 
-    features: int = static(check=checks.positive_int)
     skew_init: str = choice("henaff", "cayley", default="henaff")
     kernel_init: Initializer = scheme(He())
 
@@ -55,32 +51,21 @@ class ExpRNN(Cell):
         if self.skew_init == "henaff":
             angles = jax.random.uniform(skew_key, (size // 2,), dtype, -np.pi, np.pi)
         else:
-            angles = -jnp.tan(jax.random.uniform(skew_key, (size // 2,), dtype, 0.0, np.pi / 2) / 2)
-        even = np.arange(0, size - 1, 2)
-        upper = jnp.zeros((size, size), dtype).at[even, even + 1].set(angles)
+            angles = cayley_angles(skew_key, size // 2, dtype)
         return {
             "kernel": self.kernel_init(kernel_key, (input_size, size), dtype),
-            "skew": upper[np.triu_indices(size, 1)],
+            "skew": turning_blocks(angles, size),
             "bias": jax.random.uniform(bias_key, (size,), dtype, -0.01, 0.01),
         }
 
     def prepare(
         self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
-        skew = params["skew"]
-        wide = skew.astype(accumulator(skew.dtype))  # no solve in half precision
-        upper = jnp.zeros((self.features, self.features), wide.dtype)
-        upper = upper.at[np.triu_indices(self.features, 1)].set(wide)
-        kernel = jax.scipy.linalg.expm(upper - upper.T)
+        entries = params["skew"]
+        wide = entries.astype(accumulator(entries.dtype))  # no solve in half precision
+        kernel = jax.scipy.linalg.expm(skew(wide, self.features))
         return {
             "kernel": params["kernel"],
-            "recurrent_kernel": kernel.astype(skew.dtype),
+            "recurrent_kernel": kernel.astype(entries.dtype),
             "bias": params["bias"],
         }
-
-    def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> jax.Array:
-        return dense(x, weights["kernel"])
-
-    def step(self, weights: Weights, carry: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
-        hidden = modrelu(drive + dense(carry, weights["recurrent_kernel"]), weights["bias"])
-        return hidden, hidden

@@ -1,0 +1,279 @@
+"""`make mutate`: changes one thing in an equation of a cell, and asks whether the references notice.
+
+Every line that a tick runs, in the files of the cells and of the parts that they are made of, is changed in
+turn: a sign is flipped, a product becomes a quotient, a term or a factor is dropped, two gates or states
+change places, a constant changes. A mutant is caught when, over a few ticks from a random state, some cell no
+longer equals its NumPy reference. A cell with a form of its own for many ticks is compared in that form too.
+
+    python -m tests.mutate [FILE OR CELL ...]
+
+all of them by default. It prints what was not caught, and ends with 1 if any of it is not in `EQUIVALENT`.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections
+import contextlib
+import copy
+import functools
+import gc
+import inspect
+import pathlib
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.console
+import rich.progress
+import rich.table
+
+import rnncells
+from rnncells import unroll
+from rnncells.parts.linear import LinearCell
+from tests.cases import CASES, at, inputs, random_params, to_numpy
+from tests.laws import BATCH, reference
+
+ROOT = pathlib.Path(__file__).parent.parent
+PLACES = ("rnncells/cells", "rnncells/parts")
+T = 3
+"""Ticks, from a random state."""
+EQUIVALENT: dict[tuple[str, str], str] = {}
+"""What no reference could notice, by function and mutation, and why."""
+
+
+class Mutation(ast.NodeTransformer):
+    """The `which`-th mutation of a tree, made; with `which` beyond the last one, only counted."""
+
+    def __init__(self, which: int) -> None:
+        self.which, self.count = which, 0
+        self.line, self.words = 0, ""
+
+    def _turn(self, node: ast.AST, words: str) -> bool:
+        self.count += 1
+        if self.count - 1 != self.which:
+            return False
+        self.line, self.words = node.lineno, f"{words}: {ast.unparse(node)}"
+        return True
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        other = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
+        if type(node.op) in other:
+            changed = "flip the sign" if isinstance(node.op, (ast.Add, ast.Sub)) else "invert a factor"
+            if self._turn(node, changed):
+                return ast.BinOp(node.left, other[type(node.op)](), node.right)
+            if self._turn(node, "drop the right side"):
+                return node.left
+            if isinstance(node.op, (ast.Add, ast.Mult)) and self._turn(node, "drop the left side"):
+                return node.right
+            for side in ("left", "right"):
+                operand = getattr(node, side)
+                whole = isinstance(operand, ast.Constant) and isinstance(operand.value, int)
+                if whole and self._turn(node, "change the whole number"):
+                    setattr(node, side, ast.Constant(operand.value + 1))
+                    return node
+        return self.generic_visit(node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        if isinstance(node.op, ast.USub) and self._turn(node, "flip the sign"):
+            return node.operand
+        return self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        """Whole numbers elsewhere than in sums and products are axes and counts."""
+        if isinstance(node.value, float) and self._turn(node, "change the constant"):
+            return ast.Constant(node.value + 0.5)
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        """a, b, c = ...: neighbours change places."""
+        target = node.targets[0]
+        if isinstance(target, ast.Tuple):
+            for i in range(len(target.elts) - 1):
+                pair = target.elts[i : i + 2]
+                words = [ast.unparse(name) for name in pair]
+                if words[0] != words[1] and "*" not in "".join(words) and self._turn(node, f"swap {i}"):
+                    target.elts[i : i + 2] = pair[::-1]
+                    return node
+        return self.generic_visit(node)
+
+
+def codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code of a module, and of everything that is defined in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from codes(constant)
+
+
+def outermost(code: types.CodeType) -> dict[str, types.CodeType]:
+    """The code of functions and methods by name; functions inside them are part of theirs."""
+    return {own.co_qualname: own for own in codes(code) if "<locals>" not in own.co_qualname}
+
+
+def functions_of(file: str) -> dict[str, list[types.FunctionType]]:
+    """The functions of a file as they were imported, by name; wrapped ones included."""
+    found = collections.defaultdict(list)
+    for each in gc.get_objects():
+        if isinstance(each, types.FunctionType) and each.__code__.co_filename == file:
+            found[each.__code__.co_qualname].append(each)
+    return {name: functions for name, functions in found.items() if "<locals>" not in name}
+
+
+@contextlib.contextmanager
+def replaced(functions: list[types.FunctionType], code: types.CodeType) -> Iterator[None]:
+    """The functions run other code for a while."""
+    before = [function.__code__ for function in functions]
+    for function in functions:
+        function.__code__ = code
+    try:
+        yield
+    finally:
+        for function, own in zip(functions, before, strict=True):
+            function.__code__ = own
+
+
+def by_ticks(cell: rnncells.Cell, params, carry, xs) -> list[np.ndarray]:
+    """The states and outputs of ticks, one by one, outside jit."""
+    weights, found = cell.prepare(params, like=at(xs, 0)), []
+    for t in range(T):
+        carry, y = cell.tick(weights, carry, at(xs, t))
+        found += [*jax.tree.leaves(carry), y]
+    return to_numpy(found)
+
+
+def by_chunks(cell: rnncells.Cell, params, carry, xs) -> list[np.ndarray]:
+    """The outputs of the cell's own form for many ticks."""
+    return to_numpy(
+        jax.tree.leaves(jax.jit(functools.partial(unroll, cell, parallel=True))(params, xs, carry))
+    )
+
+
+class Check:
+    """One cell against its reference, one way."""
+
+    def __init__(self, name: str, way: Callable, length: int) -> None:
+        self.name, self.way, self.cell = name, way, CASES[name]
+        params, xs = random_params(self.cell, dtype=jnp.float64), inputs(self.cell, length, BATCH)
+        carry = self.cell.initial_carry(params, BATCH, like=at(xs, 0))
+        for t in range(T):
+            carry, _ = self.cell(params, carry, at(xs, -1 - t))
+        self.args = to_numpy((params, carry, xs))
+        count = len(jax.tree.leaves(carry))
+        last = reference(self.cell, *self.args)
+        if way is by_chunks:
+            self.expected = [*last[:count], last[count]]
+        else:
+            states = [[leaf[t] for leaf in last[count + 1 :]] for t in range(T)]
+            self.expected = [leaf for t in range(T) for leaf in (*states[t], last[count][t])]
+        self.args = jax.tree.map(jnp.asarray, self.args)
+        if not self.passes():
+            raise AssertionError(f"{name} differs from its reference before anything is changed.")
+
+    def passes(self) -> bool:
+        try:
+            found = self.way(self.cell, *self.args)
+        except Exception:
+            return False
+        return all(
+            a.shape == b.shape and np.allclose(a, b, rtol=1e-9, atol=1e-9)
+            for a, b in zip(found, self.expected, strict=True)
+        )
+
+    def lines(self) -> set[tuple[str, int]]:
+        """The lines of the files in question that a check runs."""
+        seen: set[tuple[str, int]] = set()
+        folders = tuple(str(ROOT / place) for place in PLACES)
+
+        def trace(frame, event, _):
+            file = frame.f_code.co_filename
+            if not file.startswith(folders):
+                return None
+            seen.add((file, frame.f_lineno))
+            return trace
+
+        sys.settrace(trace)
+        try:
+            self.way(self.cell, *self.args)
+        finally:
+            sys.settrace(None)
+        return seen
+
+
+def checks(names: Iterable[str]) -> list[Check]:
+    found = [Check(name, by_ticks, T) for name in names]
+    for name in names:
+        cell = CASES[name]
+        if isinstance(cell, LinearCell) and cell.chunk_size is not None:
+            found.append(Check(name, by_chunks, cell.chunk_size + 2))
+    return found
+
+
+def unnoticed(reached_by: list[Check]) -> bool:
+    """Whether all checks pass. What was traced before the change, such as a function under
+    `jax.checkpoint`, is traced again before this is believed."""
+    if not all(check.passes() for check in reached_by):
+        return False
+    jax.clear_caches()
+    return all(check.passes() for check in reached_by)
+
+
+def mutants(file: str, reached: set[int]) -> Iterator[tuple[Mutation, ast.AST]]:
+    """Every mutation of the functions of a file, on lines that are reached."""
+    tree = ast.parse(pathlib.Path(file).read_text())
+    for i, statement in enumerate(tree.body):
+        which = 0
+        while True:
+            changed, mutation = copy.deepcopy(tree), Mutation(which)
+            changed.body[i] = mutation.visit(changed.body[i])
+            if mutation.count <= which:
+                break
+            which += 1
+            if mutation.line in reached and isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+                yield mutation, ast.fix_missing_locations(changed)
+
+
+def main(wanted: list[str]) -> int:
+    jax.config.update("jax_enable_x64", True)
+    console = rich.console.Console()
+    home = {name: inspect.getfile(type(cell)) for name, cell in CASES.items()}
+    files = {home.get(word, str(ROOT / word)) for word in wanted}
+    names = [name for name in CASES if home[name] in files]
+    reach: dict[tuple[str, int], list[Check]] = collections.defaultdict(list)
+    for check in checks(names if {home[name] for name in names} == files else list(CASES)):
+        for place in check.lines():
+            reach[place].append(check)
+    files = sorted({file for file, _ in reach if file in files or not files})
+    caught, missed = 0, []
+    for file in rich.progress.track(files, "mutating", console=console):
+        reached = {line for other, line in reach if other == file}
+        original = outermost(compile(ast.parse(pathlib.Path(file).read_text()), file, "exec"))
+        running = functions_of(file)
+        for mutation, tree in mutants(file, reached):
+            changed = outermost(compile(tree, file, "exec"))
+            name = next(name for name in running if changed[name] != original[name])
+            with replaced(running[name], changed[name]):
+                survived = unnoticed(reach[file, mutation.line])
+            if survived:
+                missed.append(
+                    (f"{pathlib.Path(file).relative_to(ROOT)}:{mutation.line}", name, mutation.words)
+                )
+            caught += not survived
+    excused = [row for row in missed if row[1:] in EQUIVALENT]
+    table = rich.table.Table("where", "function", "mutation", "why")
+    for where, name, words in missed:
+        table.add_row(where, name, words, EQUIVALENT.get((name, words), "[red]not caught"))
+    console.print(table)
+    total = caught + len(missed)
+    console.print(
+        f"{total} mutants: {caught} caught, {len(excused)} equivalent ({len(excused) / max(total, 1):.1%}),"
+        f" {len(missed) - len(excused)} not caught."
+    )
+    return int(len(missed) > len(excused))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
