@@ -214,10 +214,14 @@ def test_bad_input(call, kind, words):
 def test_every_cell_refuses_wrong_inputs_and_carries(name):
     cell = CELLS[name](H)
     params = cell.init(KEY, N)
-    with pytest.raises(ValueError, match=r"params: for xs with 4 features"):
-        unroll(cell, params, jnp.ones((T, B, N + 1)))
-    with pytest.raises(ValueError, match="last axis of 3"):
-        cell(params, cell.initial_carry(params, (B,)), jnp.ones((B, N + 1)))
+    wide = jnp.ones((T, B, N + 1))
+    if params:
+        with pytest.raises(ValueError, match=r"params: for xs with 4 features"):
+            unroll(cell, params, wide)
+        with pytest.raises(ValueError, match="last axis of 3"):
+            cell(params, cell.initial_carry(params, (B,)), wide[0])
+    else:  # without parameters, inputs of any size are right
+        assert unroll(cell, params, wide)[1].shape == (T, B, cell.output_size)
     with pytest.raises(ValueError, match="carry: expected"):
         unroll(cell, params, XS, cell.initial_carry(params, (B + 1,)))
     for field in dataclasses.fields(cell):

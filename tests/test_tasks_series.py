@@ -62,11 +62,12 @@ def test_mackey_glass():
     task = MackeyGlass()
     batch = drawn(task)
     np.testing.assert_array_equal(batch.inputs[15:], batch.targets[:-15])
-    assert batch.mask.all()
+    assert not batch.mask[:17].any()
+    assert batch.mask[17:].all()
     values = batch.inputs[..., 0]
     mean_is(values[0] - values[-1], 0)  # stationary
     mean_is(values[0] ** 2 - values[-1] ** 2, 0)
-    errors = (batch.targets[0, :, 0] - batch.targets[..., 0].mean()) ** 2
+    errors = (batch.targets[17, :, 0] - batch.targets[17:].mean()) ** 2
     mean_is(errors, task.variance)
     assert 0.2 < values.max() < 0.45  # x between about 0.4 and 1.4 at tau = 17
     assert -0.6 < values.min() < -0.4

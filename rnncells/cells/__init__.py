@@ -4,6 +4,7 @@ constructible from `features` alone.
     simple/          one kernel on the input, one on the state
     gated/           gates that read input and state
     orthogonal/      kernels that keep the length of the state
+    continuous/      states that follow a differential equation
     linear/          states that enter linearly, parallel in time
     memory/          memories of another shape than the output
     convolutional/   states that are images and volumes
@@ -12,6 +13,25 @@ A new cell is one file in its family, or a class in the file of its paper's fami
 """
 
 from rnncells.cell import Cell
+from rnncells.cells.continuous import (
+    CTRNN,
+    LEM,
+    LTC,
+    PLRNN,
+    AntisymmetricRNN,
+    CfC,
+    CoRNN,
+    DendriticPLRNN,
+    EchoState,
+    GatedAntisymmetricRNN,
+    LEMCarry,
+    LipschitzRNN,
+    OscillatorCarry,
+    PhasedLSTM,
+    PhasedLSTMCarry,
+    ShallowPLRNN,
+    UnICORNN,
+)
 from rnncells.cells.convolutional import ConvGRU, ConvLSTM
 from rnncells.cells.gated import (
     ATR,
@@ -101,7 +121,15 @@ from rnncells.cells.memory import (
     NRUCarry,
     SLSTMCarry,
 )
-from rnncells.cells.orthogonal import ExpRNN
+from rnncells.cells.orthogonal import (
+    EUNN,
+    GORU,
+    ExpRNN,
+    FullUnitaryRNN,
+    HouseholderRNN,
+    ScoRNN,
+    UnitaryRNN,
+)
 from rnncells.cells.simple import (
     SCRN,
     ClockworkCarry,
@@ -175,6 +203,26 @@ CELLS: dict[str, type[Cell]] = {
         RHN,
         FastSlowRNN,
         ExpRNN,
+        ScoRNN,
+        HouseholderRNN,
+        UnitaryRNN,
+        FullUnitaryRNN,
+        EUNN,
+        GORU,
+        AntisymmetricRNN,
+        GatedAntisymmetricRNN,
+        CoRNN,
+        UnICORNN,
+        LEM,
+        LipschitzRNN,
+        PLRNN,
+        ShallowPLRNN,
+        DendriticPLRNN,
+        CTRNN,
+        LTC,
+        CfC,
+        EchoState,
+        PhasedLSTM,
         LinearRNN,
         GILR,
         LSLSTM,
@@ -220,5 +268,8 @@ __all__ = [
     "SCRNCarry",
     "SLSTMCarry",
     "TypedCarry",
+    "LEMCarry",
+    "OscillatorCarry",
+    "PhasedLSTMCarry",
     *CELLS,
 ]

@@ -120,10 +120,12 @@ class LogDecays(NamedTuple):
 
 def log_decays(log_decay: jax.Array) -> LogDecays:
     """From g [..., C, 1]."""
-    before, so_far = (jnp.tri(log_decay.shape[-2], k=k, dtype=bool) for k in (-1, 0))
-    passed = jnp.where(align(before, log_decay), log_decay, 0)
-    between = jnp.where(align(so_far, log_decay), jnp.cumsum(passed, -2), -jnp.inf)
-    return LogDecays(between, jnp.cumsum(log_decay, -2))
+    count = log_decay.shape[-2]
+    crossings, since, _ = _sums(_filled(log_decay))
+    between = jnp.zeros((*since.shape, 1), since.dtype)
+    for until_1, since_2 in crossings:
+        between = _below(between, since_2 + until_1.mT, -jnp.inf)
+    return LogDecays(between[..., 0, :count, :count], since[..., :count, :])
 
 
 def attend(
@@ -139,30 +141,80 @@ def attend(
 def attend_by_rows(
     log_decay: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, state: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The same for g [..., C, K].
-
-    No product with one C x C matrix of decays does this, and k_s e^(-G_s) overflows. But where t lies in one
-    block of ticks and s in the block before it, G_ts is a sum within the first and one within the second,
-    both <= 0: one product serves each pair of neighbouring blocks of 1, 2, 4, ... ticks.
-    """
+    """The same for g [..., C, K]: no product with one C x C matrix does this, and k_s e^(-G_s) overflows, but
+    a product for each pair of neighbouring blocks does (`_sums`)."""
     count = q.shape[-2]
-    width = 1 << (count - 1).bit_length()
-    more = [(0, 0)] * (q.ndim - 2) + [(0, width - count), (0, 0)]
-    log_decay, q, k, v = (jnp.pad(leaf, more) for leaf in (log_decay, q, k, v))
+    log_decay, q, k, v = map(_filled, (log_decay, q, k, v))
+    crossings, since, until = _sums(log_decay)
     seen = jnp.sum(q * k, -1, keepdims=True) * v
-    since, until = log_decay, jnp.zeros_like(log_decay)  # from the start of the block, to its end
-    size = 1
-    while size < width:
-        (since_1, since_2), (until_1, until_2) = _pairs(since, size), _pairs(until, size)
+    for until_1, since_2 in crossings:
+        size = since_2.shape[-2]
         (_, q_2), (k_1, _), (v_1, _), (seen_1, seen_2) = (_pairs(leaf, size) for leaf in (q, k, v, seen))
-        seen_2 = seen_2 + ((jnp.exp(since_2) * q_2) @ (jnp.exp(until_1) * k_1).mT) @ v_1
-        seen = _joined(seen_1, seen_2)
-        total_1, total_2 = since_1[..., -1:, :], since_2[..., -1:, :]
-        since, until = _joined(since_1, total_1 + since_2), _joined(until_1 + total_2, until_2)
-        size *= 2
+        weights = (jnp.exp(since_2) * q_2) @ (jnp.exp(until_1) * k_1).mT
+        seen = _joined(seen_1, seen_2 + weights @ v_1)
     seen = seen + (jnp.exp(since) * q) @ state
     kept = jnp.exp(until) * k
     return seen[..., :count, :], jnp.exp(since[..., -1, :, None]) * state + kept.mT @ v
+
+
+def written(
+    between: jax.Array, past: jax.Array, left: jax.Array, right: jax.Array, value: jax.Array, state: jax.Array
+) -> jax.Array:
+    """u [..., C, V]: what each tick of a delta rule writes under `left` into a memory that only decays, in
+    place of its value."""
+    found = between * (right @ left.mT)
+    found = jnp.where(align(jnp.tri(found.shape[-1], k=-1, dtype=bool), found), found, 0)
+    inverse = _inverse(found)
+    # Entries of the inverse are those of products of 1 - l r^T: bounded where the rule is stable.
+    return jax.lax.custom_linear_solve(
+        lambda u: u + found @ u,
+        value - past * (right @ state),
+        solve=lambda _, target: inverse @ target,
+        transpose_solve=lambda _, target: inverse.mT @ target,
+    )
+
+
+def _inverse(found: jax.Array) -> jax.Array:
+    """Of 1 + found, for strictly lower triangular found [..., C, C]: block by block, by products alone."""
+    count, width = found.shape[-1], _width(found.shape[-1])
+    found = jnp.pad(found, [(0, 0)] * (found.ndim - 2) + [(0, width - count)] * 2)
+    inverse, size = jnp.ones((*found.shape[:-1], 1, 1), found.dtype), 1
+    while size < width:
+        blocks = found.reshape(*found.shape[:-2], *(width // (2 * size), 2, size) * 2)
+        below = jnp.diagonal(blocks[..., :, 1, :, :, 0, :], axis1=-4, axis2=-2)
+        inverse_1, inverse_2 = _pairs_of_squares(inverse)
+        inverse = _below(inverse, -(inverse_2 @ jnp.moveaxis(below, -1, -3) @ inverse_1), 0.0)
+        size *= 2
+    return inverse[..., 0, :count, :count]
+
+
+def _sums(log_decay: jax.Array) -> tuple[list[tuple[jax.Array, jax.Array]], jax.Array, jax.Array]:
+    """Sums of g [..., C, N] over ticks, for C a power of two.
+
+    Where t lies in one block of ticks and s in the block before it, G_ts is the sum after s until the end of
+    its block and the sum since the start of t's block. Blocks of 1, 2, 4, ... ticks reach every pair once:
+    (those two sums for each size of block [..., C / 2 size, size, N], G_t, the sum after s to the end).
+    """
+    since, until, size = log_decay, jnp.zeros_like(log_decay), 1
+    crossings = []
+    while size < log_decay.shape[-2]:
+        (since_1, since_2), (until_1, until_2) = _pairs(since, size), _pairs(until, size)
+        crossings.append((until_1, since_2))
+        since = _joined(since_1, since_1[..., -1:, :] + since_2)
+        until = _joined(until_1 + since_2[..., -1:, :], until_2)
+        size *= 2
+    return crossings, since, until
+
+
+def _width(count: int) -> int:
+    """The next power of two."""
+    return 1 << (count - 1).bit_length()
+
+
+def _filled(leaf: jax.Array) -> jax.Array:
+    """[..., C, N] with ticks in which nothing happens behind, a power of two in all."""
+    count = leaf.shape[-2]
+    return jnp.pad(leaf, [(0, 0)] * (leaf.ndim - 2) + [(0, _width(count) - count), (0, 0)])
 
 
 def _pairs(leaf: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
@@ -172,15 +224,20 @@ def _pairs(leaf: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _joined(first: jax.Array, second: jax.Array) -> jax.Array:
+    """What `_pairs` took apart."""
     blocks = jnp.concatenate([first, second], -2)
     return blocks.reshape(*blocks.shape[:-3], blocks.shape[-3] * blocks.shape[-2], blocks.shape[-1])
 
 
-def written(
-    between: jax.Array, past: jax.Array, left: jax.Array, right: jax.Array, value: jax.Array, state: jax.Array
-) -> jax.Array:
-    """u [..., C, V]: what each tick of a delta rule writes under `left` into a memory that only decays, in
-    place of its value."""
-    found = between * (right @ left.mT)  # its upper triangle and diagonal are not read
-    target = value - past * (right @ state)
-    return jax.scipy.linalg.solve_triangular(found, target, lower=True, unit_diagonal=True)
+def _pairs_of_squares(blocks: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[..., 2 n, size, size] as [..., n, size, size] twice."""
+    pairs = blocks.reshape(*blocks.shape[:-3], blocks.shape[-3] // 2, 2, *blocks.shape[-2:])
+    return pairs[..., 0, :, :], pairs[..., 1, :, :]
+
+
+def _below(diagonal: jax.Array, below: jax.Array, above: float) -> jax.Array:
+    """Lower triangular blocks [..., n, 2 size, 2 size], from those on their diagonals [..., 2 n, size, size]
+    and those below [..., n, size, size]."""
+    first, second = _pairs_of_squares(diagonal)
+    rows = [first, jnp.full_like(below, above)], [below, second]
+    return jnp.concatenate([jnp.concatenate(row, -1) for row in rows], -2)

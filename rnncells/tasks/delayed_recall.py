@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -37,18 +35,14 @@ class DelayedRecall(Classification):
     symbols: int = static(default=8, check=checks.positive_int)
     answers: int = static(default=40, check=checks.positive_int)
 
+    input_size = output_size = 0  # of an instance: symbols
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.symbols < 2:
             raise ValueError(f"DelayedRecall.symbols: expected at least 2, got {self.symbols}.")
-
-    @functools.cached_property
-    def input_size(self) -> int:
-        return self.symbols
-
-    @functools.cached_property
-    def output_size(self) -> int:
-        return self.symbols
+        object.__setattr__(self, "input_size", self.symbols)
+        object.__setattr__(self, "output_size", self.symbols)
 
     def sample(self, key: chex.PRNGKey, batch_size: int) -> Batch:
         """Batch of inputs [k + answers, B, symbols], targets [k + answers, B], mask [k + answers, B]."""

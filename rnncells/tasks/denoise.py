@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import chex
@@ -43,23 +42,14 @@ class Denoise(Recall):
     length: int = static(default=100, check=checks.positive_int)
     variant: str = choice("goru", "selective", default="goru")
 
-    @property
-    def symbols(self) -> int:
-        """How many are asked."""
-        return 10 if self.variant == "goru" else 16
+    input_size = output_size = symbols = kinds = 0  # of an instance: as the variant has them
 
-    @property
-    def kinds(self) -> int:
-        """How many there are to choose from."""
-        return 9 if self.variant == "goru" else 14
-
-    @functools.cached_property
-    def input_size(self) -> int:
-        return self.kinds + 2
-
-    @functools.cached_property
-    def output_size(self) -> int:
-        return self.kinds + 1
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        symbols, kinds = (10, 9) if self.variant == "goru" else (16, 14)
+        sizes = {"symbols": symbols, "kinds": kinds, "input_size": kinds + 2, "output_size": kinds + 1}
+        for name, size in sizes.items():
+            object.__setattr__(self, name, size)
 
     def sample(self, key: chex.PRNGKey, batch_size: int) -> Batch:
         """Batch of inputs [ticks, B, kinds + 2], targets [ticks, B], mask [ticks, B]."""

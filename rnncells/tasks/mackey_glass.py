@@ -27,17 +27,19 @@ class MackeyGlass(Prediction):
     sequence has a history of its own, uniform in [1.1, 1.3], and is read from a tick of its own, uniform in
     {100, ..., 599}: the transient is over, and sequences are at different places of their swings.
 
-    Shapes: inputs and targets [length, B, 1]; every tick counts. The loss is the mean squared error.
-    Baseline: the error of the best line through the last value. Solved: an error of a hundredth of that.
+    What is seen during one delay determines what comes: ticks count from tau on. Shapes: inputs and targets
+    [length, B, 1]. The loss is the mean squared error. Baseline: the error of the best line through the last
+    value. Solved: an error of a hundredth of that.
 
     Args:
-        length: ticks.
+        length: ticks, more than tau.
         horizon: ticks ahead; 1 asks for the next value.
         tau: the delay of the equation, in ticks.
 
     Source: Mackey & Glass 1977, doi 10.1126/science.267326; integrated by Euler steps of a tenth of a tick,
     squashed and asked 15 ticks ahead as by Voelker, Kajic & Eliasmith 2019 (Legendre Memory Units, NeurIPS
-    32), who start at x(0) = 1.2, read 5000 ticks from tick 100 on, and take the mean away.
+    32), who start at x(0) = 1.2, read 5000 ticks from tick 100 on, all of which count, and take the mean
+    away.
     """
 
     length: int = static(default=200, check=checks.positive_int)
@@ -46,6 +48,11 @@ class MackeyGlass(Prediction):
 
     input_size = 1
     output_size = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.length <= self.tau:
+            raise ValueError(f"MackeyGlass.length: expected more than tau, {self.tau}, got {self.length}.")
 
     def sample(self, key: chex.PRNGKey, batch_size: int) -> Batch:
         """Batch of inputs [length, B, 1], targets [length, B, 1], mask [length, B]."""
@@ -57,7 +64,7 @@ class MackeyGlass(Prediction):
         start = jax.random.randint(start_key, (1, batch_size), 100, 600)
         values = jnp.take_along_axis(series, start + jnp.arange(span)[:, None], 0)
         values = jnp.tanh(values - 1)[..., None]
-        mask = jnp.ones((self.length, batch_size), bool)
+        mask = jnp.broadcast_to(jnp.arange(self.length)[:, None] >= self.tau, (self.length, batch_size))
         return Batch(values[: self.length], values[self.horizon :], mask)
 
     @property
@@ -101,5 +108,5 @@ def _statistics(task: MackeyGlass) -> tuple[float, float]:
     """Variance of targets, and their correlation with inputs."""
     with jax.ensure_compile_time_eval():  # `solved` reads the baseline, also while it is traced
         batch = jax.jit(task.sample, static_argnums=1)(jax.random.key(0), 1024)
-    now, later = (np.asarray(values, np.float64).ravel() for values in (batch.inputs, batch.targets))
+    now, later = (np.asarray(values, np.float64)[task.tau :].ravel() for values in batch[:2])
     return float(later.var()), float(np.corrcoef(now, later)[0, 1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import chex
@@ -41,6 +40,8 @@ class MQAR(Classification):
     pairs: int = static(default=4, check=checks.positive_int)
     vocabulary: int = static(default=32, check=checks.positive_int)
 
+    input_size = output_size = 0  # of an instance: V
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.length % 2 or self.length < 4 * self.pairs:
@@ -52,14 +53,8 @@ class MQAR(Classification):
                 f"MQAR.vocabulary: expected at least {2 * self.pairs + 2} for {self.pairs} distinct keys,"
                 f" got {self.vocabulary}."
             )
-
-    @functools.cached_property
-    def input_size(self) -> int:
-        return self.vocabulary
-
-    @functools.cached_property
-    def output_size(self) -> int:
-        return self.vocabulary
+        object.__setattr__(self, "input_size", self.vocabulary)
+        object.__setattr__(self, "output_size", self.vocabulary)
 
     def sample(self, key: chex.PRNGKey, batch_size: int) -> Batch:
         """Batch of inputs [length, B, V], targets [length, B], mask [length, B]."""

@@ -52,10 +52,11 @@ def test_min_gru_in_log_space_takes_extreme_gates():
     params = with_gate(cell, cell.init(jax.random.key(0), INPUT), "z", 50.0)
     xs = jax.random.normal(jax.random.key(0), (1000, INPUT), jnp.float32)
     for parallel in (True, False):
-        score = jax.jit(
-            jax.value_and_grad(lambda p, parallel=parallel: jnp.sum(unroll(cell, p, xs, parallel=parallel)[1]))
-        )
-        value, slope = score(params)
+
+        def score(params, parallel=parallel):
+            return jnp.sum(unroll(cell, params, xs, parallel=parallel)[1])
+
+        value, slope = jax.jit(jax.value_and_grad(score))(params)
         assert np.isfinite(value)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
     np.testing.assert_allclose(*(run(cell, params, xs, parallel=way)[1] for way in (True, False)), rtol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
@@ -43,7 +45,7 @@ class SGU(GatedCell):
     """
 
     paper = "Gao & Glowacka 2016, PMLR 63, arXiv 1604.02910"
-    gates = ("g", "z")
+    gates: ClassVar[tuple[str, ...]] = ("g", "z")
     write = "z"
 
     gate_activation: Activation = activation(hard_sigmoid)

@@ -48,14 +48,14 @@ class _Traces(Cell):
     def prepare(
         self, params: Params, key: chex.PRNGKey | None = None, batch_shape: Shape = (), like: Like = None
     ) -> Weights:
-        gain = variance_gain(params["log_decay"])
-        return {"kernel": params["kernel"], "lambda": on_ring(params), "gain": gain}
+        gain, kernel = variance_gain(params["log_decay"]), params["kernel"]
+        scaled = kernel.astype(gain.dtype) * jnp.concatenate([gain, gain])[None]
+        return {"kernel": scaled.astype(kernel.dtype), "lambda": on_ring(params)}
 
     def element(self, weights: Weights, x: jax.Array) -> DiagonalElement:
         fused = dense(x, weights["kernel"])
-        re, im = split_gates(fused.astype(weights["gain"].dtype), 2)
-        gain = align(weights["gain"], re)
-        return DiagonalElement(align(weights["lambda"], re), jax.lax.complex(gain * re, gain * im))
+        re, im = split_gates(fused.astype(weights["lambda"].real.dtype), 2)
+        return DiagonalElement(align(weights["lambda"], re), jax.lax.complex(re, im))
 
     def traces(self, weights: Weights, state: jax.Array) -> jax.Array:
         """Both parts of a state, [..., 2H]."""
