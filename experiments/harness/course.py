@@ -54,7 +54,8 @@ class Course:
         self.solved_after: list[float | None] = [None for _ in self.runs]
         self.update, before, self.state = self._beginning()
         self.stage, self.stopped = self._read("stage", "stopped")
-        self.epoch, self.loss = epoch(population.train, self.training.batch_size), float("nan")
+        self.batch_size = batch_size(population.train, self.training)
+        self.epoch, self.loss = epoch(population.train, self.batch_size), float("nan")
         self.bar = here.progress.add_task(
             self.label, total=self.training.updates, completed=self.update, loss="", rate=""
         )
@@ -150,12 +151,12 @@ class Course:
             self.bar,
             completed=self.update,
             loss=f"{self.loss:.3g}",
-            rate=f"{rate:.0f} updates/s, {rate * self.training.batch_size:.0f} sequences/s",
+            rate=f"{rate:.0f} updates/s, {rate * self.batch_size:.0f} sequences/s",
         )
 
     def _line(self, i: int) -> Line:
         """What a line says of a run and of how far it is."""
-        run, sequences = self.runs[i], self.update * self.training.batch_size
+        run, sequences = self.runs[i], self.update * self.batch_size
         line = {"cell": self.cell, "run": self.names[i], "seed": run.seed}
         line |= {"numbers": {**run.settings, **run.numbers}, "update": self.update, "sequences": sequences}
         if self.epoch is not None:
@@ -219,6 +220,12 @@ class Course:
                 which = ", ".join(f"{name} {said(value)}" for name, value in numbers.items())
                 words = f"not finite at update {line['diverged']}, frozen as it was before"
                 self.here.console.print(f"[yellow]{line['cell']}, {which}: {words}.")
+
+
+def batch_size(train: Train, training: Training) -> int:
+    """Sequences of an update; of streams all."""
+    whole = train.parts is not None and streaming(train.task)
+    return count(train.parts.train) if whole and train.parts is not None else training.batch_size
 
 
 def epoch(train: Train, batch_size: int) -> float | None:

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments.harness import given, run
-from experiments.harness.data import Arrays, Parts, count, split
+from experiments.harness.data import Arrays, Parts, count, segments, split
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.model import ModelFactory, Pooling
 from experiments.harness.options import Config, ConfigError, Training, updates_of
@@ -98,7 +98,7 @@ def fit(
         pooling: "every", "last", "mean" or "attention"; by default every for targets at each tick, or last.
         dropout: rate of variational dropout.
         epochs: how often every sequence is seen.
-        batch_size: sequences of a batch.
+        batch_size: sequences of a batch; of streams all are read at a time.
         optimizer: Adam at a learning rate of .003 and gradients clipped to norm 1 by default.
         patience: end after so many epochs without a better validation score.
         seed: of the division into parts, the first weights, and the order of the sequences.
@@ -120,10 +120,10 @@ def fit(
     if pooling is None:
         pooling = "every" if whole.mask.ndim == 2 else "last"
     size = count(whole)
-    every = updates_of(1, size, batch_size)
+    every = segments(whole, task.length) if task.stream else updates_of(1, size, batch_size)
     training = Training(
-        updates=updates_of(epochs, size, batch_size),
-        batch_size=batch_size,
+        updates=epochs * every,
+        batch_size=size if task.stream else batch_size,
         report_every=every,
         checkpoint_every=every * epochs,
         patience=None if patience is None else patience * every,

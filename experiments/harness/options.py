@@ -218,4 +218,6 @@ class Config(abc.ABC):
 
 def updates_of(epochs: int, sequences: int, batch_size: int) -> int:
     """Updates of so many epochs, the last batch of each filled up from the next."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}.")
     return epochs * -(-sequences // batch_size)

@@ -34,6 +34,7 @@ from rnncells import (
     MinimalRNN,
     TauGRU,
 )
+from rnncells.initializers import Zeros
 from tests.cases import FEATURES, INPUT
 from tests.cells.common import (
     CLOSED,
@@ -74,6 +75,7 @@ FORGETTING = {
     NBRC: ("c", 1),
     SGU: ("z", -1),
     DSGU: ("z", -1),
+    TauGRU: ("g", -1),
 }
 """The gate that the forget bias is of, and its sign there."""
 
@@ -81,7 +83,7 @@ FORGETTING = {
 @pytest.mark.parametrize("kind", FORGETTING, ids=lambda kind: kind.__name__)
 def test_the_forget_bias_is_of_the_gate_that_decides(kind):
     gate, sign = FORGETTING[kind]
-    cell = kind(H, forget_bias=0.75)
+    cell = kind(H, forget_bias=0.75, bias_init=Zeros())
     bias = blocks(cell, cell.init(jax.random.key(0), INPUT), "bias")
     np.testing.assert_array_equal(bias.pop(gate), np.full(H, sign * 0.75, np.float32))
     own = {IntersectionRNN: {"p": 1.0}, CFN: {"eta": -1.0}}.get(kind, {})
