@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help adding copy sweep test laws mutate parity benchmark lint types docs readme results clean
+.PHONY: help adding copy sweep test laws mutate parity benchmark lint types docs catalogue readme results clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ types: $(VENV)/dev  ## mypy
 
 docs: $(VENV)/docs  ## build the documentation site in site/
 	$(BIN)/mkdocs build --strict --quiet
+
+catalogue: $(VENV)/experiments  ## rewrite docs/cells from the docstrings; pictures of new cells, of all with ARGS=--redraw
+	$(BIN)/python -m experiments.catalogue $(ARGS)
 
 readme: $(VENV)/experiments  ## rewrite the generated tables of the README
 	$(BIN)/python -m experiments.readme

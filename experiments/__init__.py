@@ -5,6 +5,7 @@
     sweep.py     many settings of any experiment
     predict.py   what a trained model says to new inputs
     readme.py    the generated parts of the README
+    catalogue/   the pages of docs/cells, one for each family of cells
     harness/     what experiments share: options, training, processes, tables and pictures
     benchmark/   the layers and loops of this library against those of others
 

@@ -9,6 +9,7 @@ import re
 
 import jax
 
+from experiments.harness.model import make_cell
 from experiments.harness.tables import markdown
 from rnncells import CELLS, WRAPPERS, Cell
 
@@ -22,7 +23,7 @@ def cells() -> str:
     """The registry as a table."""
     rows = []
     for name, kind in CELLS.items():
-        cell = kind(FEATURES)
+        cell = make_cell(name, FEATURES)
         params = jax.eval_shape(lambda key, cell=cell: cell.init(key, INPUTS), jax.random.key(0))
         rows.append(
             {

@@ -55,24 +55,23 @@ def not_a_class(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected a rnncells cell, got {value!r}; {hint}.")
 
 
-def positive_int(name: str, value: Any) -> int:
+def positive_int(name: str, value: Any, low: int = 1) -> int:
     """A Python integer of at least 1; booleans, floats and traced values are refused."""
+    expected = "a positive int" if low == 1 else f"an int of at least {low}"
     try:
         number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
     except Exception:  # a tracer raises its own error here, which would hide the argument's name
         number = None
     if number is None:
-        raise TypeError(f"{name}: expected a positive int known at trace time, got {describe(value)}.")
-    if number < 1:
-        raise ValueError(f"{name}: expected a positive int, got {number}.")
+        raise TypeError(f"{name}: expected {expected} known at trace time, got {describe(value)}.")
+    if number < low:
+        raise ValueError(f"{name}: expected {expected}, got {number}.")
     return number
 
 
 def count(name: str, value: Any) -> int:
     """A Python integer of at least 0, as `positive_int`."""
-    if type(value) is int and value == 0:
-        return 0
-    return positive_int(name, value)
+    return positive_int(name, value, 0)
 
 
 def boolean(name: str, value: Any) -> None:

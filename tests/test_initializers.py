@@ -23,6 +23,7 @@ from rnncells.initializers import (
     Glorot,
     He,
     Identity,
+    LeCun,
     Normal,
     Orthogonal,
     Uniform,
@@ -82,6 +83,13 @@ def test_glorot_and_he_per_gate():
     assert normal.std() == pytest.approx(2 * np.sqrt(2 / (30 + H)), rel=0.1)
 
 
+def test_lecun_draws_with_the_variance_of_its_rows():
+    for distribution in ("normal", "uniform"):
+        drawn = LeCun(2.0, distribution)(KEY, (16, 4096))
+        assert drawn.std() == pytest.approx(2 / 4, rel=0.02)
+    assert np.abs(drawn).max() <= 2 * np.sqrt(3 / 16)
+
+
 def test_small_schemes():
     assert not np.any(Zeros()(KEY, (3, 4)))
     np.testing.assert_array_equal(Identity(0.5)(KEY, (3, 3)), np.eye(3) / 2)
@@ -91,7 +99,9 @@ def test_small_schemes():
     np.testing.assert_allclose(wide @ wide.T, 9 * np.eye(4), atol=1e-5)
 
 
-@pytest.mark.parametrize("scheme", [Zeros(), Normal(), Uniform(), Glorot(), He(), Orthogonal(), Identity()])
+@pytest.mark.parametrize(
+    "scheme", [Zeros(), Normal(), Uniform(), Glorot(), He(), LeCun(), Orthogonal(), Identity()]
+)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_dtypes(scheme, dtype):
     assert scheme(KEY, (4, 4), dtype).dtype == dtype

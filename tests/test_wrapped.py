@@ -20,6 +20,8 @@ EVERY = WRAPPED | STACKS
 BY_TICK = ("Zoneout", "StateNoise", "RecurrentDropout")
 NOISY = (*BY_TICK, "VariationalDropout", "DropConnect")
 OF_GATED = {name: cell for name, cell in EVERY.items() if "(gated" in name or name in STACKS}
+OF_BOTH = OF_GATED | {name: cell for name, cell in EVERY.items() if "(diagonal" in name}
+"""Around a cell that scans and around one that is linear."""
 every_day_stacks = ("Stack", "Stack,linear")
 every_day = (*itertools.islice(WRAPPED, 0, None, 16), *every_day_stacks)
 
@@ -69,7 +71,7 @@ def test_scan_equals_ticks(cell):
 
 
 @exact
-@over(EVERY, every_day_stacks)
+@over(OF_BOTH, every_day_stacks)
 def test_options_equal_loops(cell):
     """Values and slopes; so it is causal, independent over the batch, and splits."""
     test_unroll.check_options(cell, next(i for i, other in enumerate(EVERY.values()) if other is cell))

@@ -21,7 +21,7 @@ def main() -> None:
     for name, kind in kinds.items():
         path = folder / f"{name}.png"
         if redraw or not path.exists():
-            draw(pages.instance(kind, FEATURES), path, () if name in pages.CELLS else pages.SHAPE)
+            draw(pages.instance(kind, FEATURES), path, pages.shape_of(kind))
     made = pages.pages()
     for path in pages.FOLDER.glob("*.md"):
         if path.name not in made:

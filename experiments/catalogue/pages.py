@@ -1,4 +1,4 @@
-"""One page for each family of cells, as Markdown: from the registry, the docstrings, and what can be counted."""
+"""One page for each family, as Markdown: from the registry, the docstrings, and what can be counted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pathlib
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
@@ -28,19 +29,19 @@ READING = f"""# The catalogue
 Every cell of the library, by family; these pages are written from the docstrings by `make catalogue`.
 
 {{table}}
-In the equations a prime marks what a tick leaves behind, x is the input, y the output, s the logistic function
-where nothing else is said. A product of two vectors is elementwise. Vectors are rows: `x W` is what the code
-computes as `x @ W`.
+In the equations a prime marks what a tick leaves behind; x is the input, y the output, s the logistic
+function where nothing else is said. Products of vectors are elementwise. Vectors are rows, and x W is
+`x @ W`; where U stands before h it is a map, applied to h.
 
 Parameters and costs are those at {INPUTS} inputs (I) and {FEATURES} features (H), with everything else at its
-default. A cost is that of one tick of one sequence, counted in the jaxpr: multiply-adds of real numbers, a
-multiplication or division by itself among them, and values of tanh, exp, sqrt and their like. The step runs tick
-by tick; the rest, `project` and `readout`, runs for all ticks at once where that pays. What `prepare` does once
-per sequence is not counted.
+default. A cost is that of one tick of one sequence, counted in the jaxpr: multiply-adds of real numbers (a
+multiplication or division alone is one of them), and values of tanh, exp, sqrt and their like. The step
+runs tick by tick; the rest, `project` and `readout`, runs for all ticks at once where that pays. What
+`prepare` does once per sequence is not counted.
 
-The pictures show the output, and what else of the state an impulse changes, over 60 ticks: one input, which is
-1 at the first tick and 0 afterwards, 16 features, parameters as they are initialised, six units each. Dotted
-lines, where there are any, are the same units without the impulse.
+The pictures show the output, and what else of the state an impulse changes, over 60 ticks: one input, which
+is 1 at the first tick and 0 afterwards, 16 features, parameters as they are initialised, six units each.
+Dotted lines, where there are any, are the same units without the impulse.
 """
 SPANS = re.compile(
     r"(?P<code>`[^`]+`)|arXiv (?P<arxiv>\d{4}\.\d{4,5})|doi (?P<doi>10\.\d{4,9}/[^\s,;]*[^\s,;.)])"
@@ -64,8 +65,7 @@ class Entry(NamedTuple):
 
 
 def entry(kind: type[Cell]) -> Entry:
-    """A cell that is in no registry because it takes a shape is given one."""
-    shape = () if kind.__name__ in CELLS else SHAPE
+    shape = shape_of(kind)
     cell = instance(kind, FEATURES)
     x = jax.ShapeDtypeStruct((*shape, INPUTS), "float32")
     params = jax.eval_shape(lambda key: cell.init(key, INPUTS), jax.random.key(0))
@@ -73,9 +73,14 @@ def entry(kind: type[Cell]) -> Entry:
     return Entry(kind, cell, shape, state(cell, params), count, cost(cell, params, x))
 
 
+def shape_of(kind: type[Cell]) -> tuple[int, ...]:
+    """A cell that is not in the registry takes a shape."""
+    return () if kind.__name__ in CELLS else SHAPE
+
+
 def instance(kind: type[Cell], features: int) -> Cell:
-    given = {} if kind.__name__ in CELLS else {"shape": SHAPE}
-    return kind(features, **given)  # type: ignore[call-arg]
+    shape = shape_of(kind)
+    return kind(features, **({"shape": shape} if shape else {}))  # type: ignore[call-arg]
 
 
 def families() -> dict[str, list[type[Cell]]]:
@@ -134,7 +139,9 @@ def section(each: Entry) -> str:
         first = paragraph[0].partition(" ")[0]
         if first in ("Args:", "Raises:"):
             title = {"Args:": "Arguments", "Raises:": "Errors"}[first]
-            details.append(f"**{title}**\n\n{signature(each) if first == 'Args:' else ''}{items(paragraph[1:])}")
+            details.append(
+                f"**{title}**\n\n{signature(each) if first == 'Args:' else ''}{items(paragraph[1:])}"
+            )
         elif first in ("Shapes:", "Source:") or details:
             details.append(re.sub(r"^(Shapes|Source)\\?:", r"**\1.**", marked(" ".join(paragraph))))
         elif paragraph[0].startswith("    "):
@@ -186,20 +193,16 @@ def signature(each: Entry) -> str:
             given.append("*")
         required = field.default is dataclasses.MISSING
         given.append(field.name if required else f"{field.name}={worded(field.default)}")
-    line, lines = "", []
-    for word in given:
-        if line and len(line) + len(word) > 90:
-            lines.append(line)
-            line = ""
-        line += f"{word}, "
-    lines.append(line.removesuffix(", "))
-    return "```python\n" + f"{each.name}(" + "\n    ".join(each_.rstrip() for each_ in lines) + ")\n```\n\n"
+    code = textwrap.fill(
+        f"{each.name}({', '.join(given)})", 100, subsequent_indent="    ", break_on_hyphens=False
+    )
+    return f"```py\n{code}\n```\n\n"
 
 
 def worded(value: object) -> str:
     """A default as one would write it."""
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return repr(float(f"{value:.6g}"))
     return getattr(value, "__name__", None) or repr(value).replace("'", '"')
 
 
@@ -214,9 +217,14 @@ def items(lines: Sequence[str]) -> str:
     made = []
     for point in points:
         names, colon, text = point.partition(": ")
-        head = ", ".join(f"`{name}`" if re.fullmatch(r"\w+", name) else marked(name) for name in names.split(", "))
-        made.append(f"- {head}{colon}{marked(text)}")
+        made.append(f"- {re.sub(r'[^,]+', _code, names)}{colon}{marked(text)}")
     return "\n".join(made)
+
+
+def _code(found: re.Match[str]) -> str:
+    """A name among others as code; words as words."""
+    name = found[0].strip()
+    return f"{' ' * found[0].startswith(' ')}{f'`{name}`' if name.isidentifier() else marked(name)}"
 
 
 def marked(text: str) -> str:
@@ -241,4 +249,5 @@ def _linked(found: re.Match[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"([\\*_\[\]|])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\*_\[\]|])", r"\\\1", text)

@@ -44,6 +44,8 @@ def landscape(
     if maps:
         best = [ranking.filter(polars.col("cell") == cell) for cell in cells]
         low, high = _range(ranking["mean"].to_list())
+        if not higher_is_better(task) and np.isfinite(task.baseline):
+            high = max(low, min(high, 10 * task.baseline))  # what is far worse must not hide the rest
         for axes, own, cell in zip(panels.flat, best, cells, strict=True):
             drawn = _map(axes, task, own, names[0], names[1], low, high)
             axes.set_title(cell if len(names) == 2 else f"{cell}, best over {', '.join(names[2:])}")
@@ -73,7 +75,7 @@ def _places(ranking: polars.DataFrame, name: str) -> tuple[list[float], list[str
     values = ranking[name].to_list()
     if all(isinstance(value, (int, float)) for value in values):
         return [float(value) for value in values], None
-    known = sorted(set(map(str, values)))
+    known = sorted(set(map(str, values)), key=_key)
     return [float(known.index(str(value))) for value in values], known
 
 
@@ -133,8 +135,13 @@ def _map(axes: Any, task: Task, own: polars.DataFrame, across: str, up: str, low
     return drawn
 
 
-def _key(value: Any) -> tuple[int, float, str]:
-    return (0, float(value), "") if isinstance(value, (int, float)) else (1, 0.0, str(value))
+def _key(value: Any) -> tuple[bool, list[float], str]:
+    """Numbers by size, widths of several layers among them, before words."""
+    parts = [part for part in str(value).split("-") if part] if isinstance(value, str) else [value]
+    try:
+        return False, [float(part) for part in parts], ""
+    except ValueError:
+        return True, [], str(value)
 
 
 def _label(value: Any) -> str:

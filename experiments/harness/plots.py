@@ -49,7 +49,8 @@ def curves(title: str, task: Task, lines: Sequence[Line], path: pathlib.Path) ->
             _draw(right, of_part, score, color=f"C{i}", label=name, ls=style)
     left.set(xlabel="updates", ylabel="training loss")
     if judged:
-        right.set(xlabel="updates", ylabel=f"validation {task.score}")
+        both = any(line.get("training") for line in judged)
+        right.set(xlabel="updates", ylabel=task.score if both else f"validation {task.score}")
     if np.isfinite(task.baseline):
         words = f"{naive(task)} baseline, {shown(task, task.score, task.baseline)}"
         right.axhline(task.baseline, color="black", lw=1, ls="--", label=words)

@@ -49,6 +49,8 @@ def trained(here: Session) -> list[Line]:
     """Every cell of an experiment with every seed: the last line of every run."""
     training = here.config.training
     runs = [Run({}, seed) for seed in training.all_seeds]
+    for cell in here.config.cells:
+        here.ready(cell, runs)
     return [line for cell in here.config.cells for line in here.train(cell, runs)]
 
 

@@ -120,14 +120,18 @@ def grouped(base: Config, points: Sequence[Point]) -> list[Group]:
 
 def at_once(sweep: Sweep, here: Session) -> None:
     """Trains all points with every seed, in populations of about one size, at most `at_once` large."""
-    numbered = dict.fromkeys(here.config.cells, 0)
+    numbered, courses = dict.fromkeys(here.config.cells, 0), []
     for group in grouped(here.config, points(sweep)):
         runs = group.runs(sweep.experiment.training.all_seeds)
         size = math.ceil(len(runs) / math.ceil(len(runs) / sweep.at_once))
         for first in range(0, len(runs), size):
             part = runs[first : first + size]
-            here.train(group.cell, part, numbered[group.cell], group.config)
+            courses.append((group.cell, part, numbered[group.cell], group.config))
             numbered[group.cell] += len(part)
+    for course in courses:
+        here.ready(*course)
+    for course in courses:
+        here.train(*course)
 
 
 def adaptively(sweep: Sweep, here: Session) -> None:

@@ -72,24 +72,41 @@ class Session:
         Args:
             config: of these runs, where it differs from that of the experiment in what decides shapes.
         """
-        own = self.record.of(cell, range(first, first + len(runs)))
-        updates = self.config.training.updates
-        done = [
-            line for line in finished(own) if line["update"] == updates or line.get("stopped") is not None
-        ]
-        if len(done) == len(runs):
+        done = self._done(cell, range(first, first + len(runs)))
+        if done is not None:
             return done
         config = self.config if config is None else config
         population = self.population(cell, runs, config)
         return Course(self, population, config.training, first).to_the_end()
 
+    def ready(self, cell: str, runs: Sequence[Run], first: int = 0, config: Config | None = None) -> None:
+        """Compiles what `train` will need, so that what is wrong with it is known before anything is trained.
+        The arguments are those of `train`."""
+        config = config or self.config
+        before = self.populations.get(program(cell, config))
+        if self._done(cell, range(first, first + len(runs))) is not None:
+            return
+        if before is None or len(runs) > len(before.padded):
+            self.population(cell, runs, config)
+
+    def _done(self, cell: str, names: range) -> list[Line] | None:
+        """The last lines of runs that have come to their end before."""
+        updates, own = self.config.training.updates, finished(self.record.of(cell, names))
+        done = [line for line in own if line["update"] == updates or line.get("stopped") is not None]
+        return done if len(done) == len(names) else None
+
     def population(self, cell: str, runs: Sequence[Run], config: Config) -> Population:
         """The program of the last population of this cell and config serves the next one, if that is not
         larger."""
-        name = json.dumps([cell, plain(config)])
+        name = program(cell, config)
         before = self.populations.get(name)
         with complaints():
             if before is not None and len(runs) <= len(before.padded):
-                return before.again(runs)
+                return before if before.runs == list(runs) else before.again(runs)
             self.populations[name] = Population(config, cell, runs)
         return self.populations[name]
+
+
+def program(cell: str, config: Config) -> str:
+    """What runs of one program have in common."""
+    return json.dumps([cell, plain(config)])

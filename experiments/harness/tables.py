@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from experiments.harness.record import Line, cells_of, finished
 from experiments.harness.standing import deciding, score_of, shown, standing
@@ -17,12 +17,13 @@ from rnncells.tasks.base import higher_is_better, naive
 
 def summarise(task: Task, lines: Sequence[Line]) -> list[dict[str, str]]:
     """One row per cell (medians over its runs, those that diverged counting as the worst), and one for the
-    naive baseline."""
+    naive baseline. `after` is how long it took those that have solved the task."""
     done = finished(lines)
     rows = [_row(task, [line for line in done if line["cell"] == cell]) for cell in cells_of(done)]
     part = "test" if any(line["test"] for line in done) else deciding(done)
+    kept = [name for name in rows[0] if name not in ("after", "diverged") or any(row[name] for row in rows)]
     baseline = {"cell": f"({naive(task)})", f"{part} {task.score}": shown(task, task.score, task.baseline)}
-    return [*rows, {heading: baseline.get(heading, "") for heading in rows[0]}]
+    return [{name: row.get(name, "") for name in kept} for row in (*rows, baseline)]
 
 
 def _row(task: Task, runs: Sequence[Line]) -> dict[str, str]:
@@ -46,8 +47,8 @@ def _row(task: Task, runs: Sequence[Line]) -> dict[str, str]:
     row |= {name: shown(task, name, _median(run[part].get(name) for run in alive)) for name in others}
     row["solved"] = f"{sum(run['solved'] for run in runs)} of {len(runs)}"
     solved = [run for run in runs if run["solved"] and run.get("solved_at") is not None]
-    row["after updates"] = f"{_median(run['solved_at'] for run in solved):.0f}" if solved else ""
-    row["and s"] = f"{_median(run['seconds_to_solution'] for run in solved):.0f}" if solved else ""
+    updates, seconds = (_median(run[name] for run in solved) for name in ("solved_at", "seconds_to_solution"))
+    row["after"] = f"{updates:.0f} updates, {seconds:.3g} s" if solved else ""
     row["diverged"] = f"{len(runs) - len(alive)} of {len(runs)}" if len(alive) < len(runs) else ""
     row["s per run"] = f"{np.sum([run['seconds'] for run in runs]) / len(runs):.0f}"
     return row
@@ -66,7 +67,7 @@ def markdown(rows: Sequence[dict[str, str]]) -> str:
 
 def show(console: Console, title: str, rows: Sequence[dict[str, str]]) -> None:
     """The rows as a table on the screen."""
-    table = Table(*rows[0], title=title)
+    table = Table(*(Column(name, overflow="fold") for name in rows[0]), title=title, padding=(0, 0, 0, 1))
     for row in rows:
         table.add_row(*row.values())
     console.print(table)

@@ -88,7 +88,7 @@ class Delta(RankOne):
             return jax.tree.map(jnp.zeros_like, like)
         return super().identity(like)
 
-    def lift(self, element: DeltaElement) -> MatrixElement:
+    def lift(self, element: Any) -> MatrixElement:
         return super().lift(_rank_one(element))
 
     def apply(self, element: Any, state: jax.Array) -> jax.Array:

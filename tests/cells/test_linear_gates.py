@@ -21,7 +21,6 @@ from rnncells import (
     VariationalDropout,
     unroll,
 )
-from rnncells.initializers import LeCun
 from tests.cases import FEATURES, INPUT, run
 from tests.cells.common import (
     CLOSED,
@@ -41,13 +40,6 @@ from tests.cells.common import (
 from tests.references.common import s
 
 pytestmark = pytest.mark.usefixtures("x64")
-
-
-def test_lecun_draws_with_the_variance_of_its_rows():
-    for distribution in ("normal", "uniform"):
-        drawn = LeCun(2.0, distribution)(jax.random.key(0), (16, 4096))
-        assert drawn.std() == pytest.approx(2 / 4, rel=0.02)
-    assert np.abs(drawn).max() <= 2 * np.sqrt(3 / 16)
 
 
 def test_linear_rnn_is_an_elman_network_without_a_nonlinearity():

@@ -63,8 +63,20 @@ def test_exprnn_takes_the_exponential_once_per_sequence(monkeypatch):
     assert "while" in text
 
 
-REAL = [ExpRNN, ScoRNN, lambda size: HouseholderRNN(size, activation="identity")]
-COMPLEX = [UnitaryRNN, FullUnitaryRNN, EUNN, lambda size: EUNN(size, style="fft")]
+KEEPING = {
+    "ScoRNN": ScoRNN(5),
+    "HouseholderRNN": HouseholderRNN(5, activation="identity"),
+    "UnitaryRNN": UnitaryRNN(5),
+    "FullUnitaryRNN": FullUnitaryRNN(5),
+    "EUNN": EUNN(5),
+}
+TURNING = {
+    "UnitaryRNN": UnitaryRNN(6),
+    "FullUnitaryRNN": FullUnitaryRNN(6),
+    "EUNN": EUNN(6, capacity=3),
+    "EUNN by strides": EUNN(6, style="fft"),
+    "EUNN of one unit": EUNN(1, style="fft"),
+}
 
 
 def turned(cell, params):
@@ -74,17 +86,14 @@ def turned(cell, params):
     return np.asarray(turn(params)).T
 
 
-@pytest.mark.parametrize("size", [1, 6])
-@pytest.mark.parametrize("kind", COMPLEX)
-def test_unitary_whatever_is_trained(kind, size):
-    cell = kind(size)
+@pytest.mark.parametrize("cell", TURNING.values(), ids=TURNING)
+def test_unitary_whatever_is_trained(cell):
     u = turned(cell, params_of(cell))
-    assert_close(u.conj().T @ u, np.eye(size))
+    assert_close(u.conj().T @ u, np.eye(cell.features))
 
 
-@pytest.mark.parametrize("kind", [*REAL, *COMPLEX])
-def test_without_input_and_bias_lengths_are_kept(kind):
-    cell = kind(5)
+@pytest.mark.parametrize("cell", KEEPING.values(), ids=KEEPING)
+def test_without_input_and_bias_lengths_are_kept(cell):
     params = params_of(cell)
     still = params | {name: jnp.zeros_like(params[name]) for name in ("kernel", "bias")}
     carry = random_like(cell.initial_carry(params, (B,)))
@@ -99,7 +108,7 @@ def test_the_output_of_a_complex_state_is_its_parts():
     np.testing.assert_array_equal(ys[-1], np.concatenate([last.real, last.imag], -1))
 
 
-@pytest.mark.parametrize("negatives", [0, 1, 3, None])
+@pytest.mark.parametrize("negatives", [0, 1, None])
 def test_scornn_reaches_both_signs(negatives):
     cell = ScoRNN(7, negatives=negatives)
     params = params_of(cell)
@@ -132,7 +141,7 @@ def test_householder_scales_of_vectors_have_no_effect():
         HouseholderRNN(6, reflections=7)
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 5])
+@pytest.mark.parametrize("count", [1, 5])
 def test_householder_has_a_sign_for_each_reflection(count):
     cell = HouseholderRNN(5, reflections=count)
     params = cell.init(jax.random.key(0), INPUT, jnp.float64)
@@ -176,9 +185,8 @@ def test_full_urnn_starts_haar_distributed():
     assert np.mean(np.abs(np.trace(us, axis1=1, axis2=2)) ** 2) == pytest.approx(1.0, abs=0.25)
 
 
-@pytest.mark.parametrize("kind", [FullUnitaryRNN, UnitaryRNN, EUNN])
-def test_plain_descent_keeps_it_unitary(kind):
-    cell = kind(5)
+def test_plain_descent_keeps_it_unitary():
+    cell = FullUnitaryRNN(5)
     params = params_of(cell)
 
     @jax.jit

@@ -67,6 +67,8 @@ def test_plrnn_with_linear_units_is_linear_in_them(linear_units):
     assert_close(apart[1], -5 * apart[0])
     with pytest.raises(ValueError, match=r"PLRNN\.linear_units: expected at most 4"):
         PLRNN(4, linear_units=5)
+    with pytest.raises(ValueError, match=r"PLRNN\.linear_units: expected an int of at least 0, got -1"):
+        PLRNN(4, linear_units=-1)
 
 
 def test_plrnn_centred_passes_no_common_shift_to_its_kernel():

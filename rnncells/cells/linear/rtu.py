@@ -70,7 +70,8 @@ class RTU(_Traces, LinearCell):
         s' = lambda s + n (x B),        y = act([Re s', Im s'])
 
     In real numbers, with s = u + i v and the angle t = exp(theta): u' = r (cos t u - sin t v) + n x B_re,
-    v' = r (cos t v + sin t u) + n x B_im. Unlike in `LRU`, n stays tied to r while r is trained.
+    v' = r (cos t v + sin t u) + n x B_im. Unlike in `LRU`, n stays tied to r while r is trained. `prepare`
+    multiplies it into the kernel.
 
     Shapes: x [..., I], s [..., H] complex64 or wider, y [..., 2H]; kernel [I, 2H], the real part of B, then
     the imaginary one; log_decay nu, log_phase theta [H].

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -33,8 +31,8 @@ class HGRN2(OuterCell):
     Args:
         features: H, a multiple of heads.
         heads: h, 1 by default; the paper has heads of 128 features.
-        lower_bound: gamma in [0, 1], 0 by default as in the paper's first layer; deeper layers should forget
-            less.
+        lower_bound: gamma in [0, 1], a number or [H]; 0 by default, as in the paper's first layer. Deeper
+            layers should forget less.
         forget_bias: initial b_f, 0 by default.
         epsilon: 1e-5 by default, at least 1e-12.
         kernel_init, output_init: drawn for each gate; Glorot uniform.
@@ -56,12 +54,12 @@ class HGRN2(OuterCell):
     use_bias: bool = static(default=True, kw_only=True)
 
     def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> LinearDrive:
-        q, f, v = map(self.by_head, self.gate_parts(weights, x))
+        q, f, v = self.gate_parts(weights, x)
         gamma = constant(self.lower_bound, f)
         write = (1 - gamma) * jax.nn.sigmoid(-f)
-        kept = gamma + (1 - gamma) * jax.nn.sigmoid(f)
-        element = OuterElement(_log(kept, write), write, v)
-        return LinearDrive(element, Reading(jax.nn.silu(q)))
+        log_decay = _log(gamma + (1 - gamma) * jax.nn.sigmoid(f), write)
+        element = OuterElement(*map(self.by_head, (log_decay, write, v)))
+        return LinearDrive(element, Reading(self.by_head(jax.nn.silu(q))))
 
 
 def _log(kept: jax.Array, write: jax.Array) -> jax.Array:
@@ -69,4 +67,4 @@ def _log(kept: jax.Array, write: jax.Array) -> jax.Array:
     least = jnp.finfo(kept.dtype).tiny
     small = write < 0.5
     near_one = jnp.log1p(-jnp.where(small, write, 0))
-    return cast(jax.Array, jnp.where(small, near_one, jnp.log(jnp.where(small, 1, jnp.maximum(kept, least)))))
+    return jnp.where(small, near_one, jnp.log(jnp.where(small, 1, jnp.maximum(kept, least))))
