@@ -78,7 +78,7 @@ class Prediction(Pytree):
 
     score = "mse"
     higher_is_better = False
-    naive = "last value, scaled"
+    naive = "scaled last value"
 
     @property
     def variance(self) -> float:

@@ -13,6 +13,7 @@ from rnncells.unroll import params_shape
 from tests.references import (
     continuous,
     gated,
+    key_value,
     linear,
     lstm,
     memory,
@@ -24,7 +25,19 @@ from tests.references import (
 )
 
 REFERENCES = {}
-for family in (simple, gated, minimal, lstm, orthogonal, continuous, linear, state_space, memory, structured):
+for family in (
+    simple,
+    gated,
+    minimal,
+    lstm,
+    orthogonal,
+    continuous,
+    linear,
+    state_space,
+    memory,
+    key_value,
+    structured,
+):
     REFERENCES |= family.REFERENCES
 
 

@@ -14,7 +14,7 @@ def discretised(cell, a, step):
 
 
 def s4d(cell, params, state, x):
-    u = x @ params["kernel"] + params["bias"]
+    u = x @ params["kernel"]
     a = -np.exp(params["log_decay"]) + 1j * params["frequency"]
     c_re, c_im = np.split(params["output_kernel"], 2, -1)
     state, y = state.copy(), x @ params["skip_kernel"]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from rnncells import checks
 from rnncells.cell import Like, Params, Shape, Weights
 from rnncells.dtypes import accumulator, computes_in
 from rnncells.fields import Number, choice, number, static
@@ -24,11 +25,10 @@ from rnncells.parts.diagonal import (
     log_uniform,
     widened_exp,
 )
-from rnncells.parts.gated import ProjectedCell
 from rnncells.parts.linear import LinearCell, LinearDrive
 
 
-class S4D(LinearCell, ProjectedCell):
+class S4D(LinearCell):
     """S4D: a state-space model with a diagonal matrix for each of H channels, in continuous time.
 
         u = x W
@@ -39,9 +39,9 @@ class S4D(LinearCell, ProjectedCell):
     own between ticks, over which u is constant (zero-order hold) or the integral a trapezium (bilinear).
     The paper's B is 1: C makes up for it.
 
-    Shapes: x [..., I], s [..., H, N / 2] complex64 or wider, y [..., H]; kernel W [I, H], bias [H] with
-    use_bias; log_decay and frequency [H, N / 2], log_step [H]; output_kernel [H, N], the real part of C, then
-    the imaginary one; skip_kernel D [I, H].
+    Shapes: x [..., I], s [..., H, N / 2] complex64 or wider, y [..., H]; kernel W [I, H]; log_decay and
+    frequency [H, N / 2], log_step [H]; output_kernel [H, N], the real part of C, then the imaginary one;
+    skip_kernel D [I, H].
 
     Args:
         features: H.
@@ -52,7 +52,6 @@ class S4D(LinearCell, ProjectedCell):
         discretisation: "zero_order_hold" (the default) or "bilinear".
         step_min, step_max: log_step is drawn uniformly between their logarithms; 1e-3 and .1 by default.
         kernel_init: LeCun normal.
-        bias_init, use_bias: no bias by default.
 
     C starts complex normal.
 
@@ -66,19 +65,20 @@ class S4D(LinearCell, ProjectedCell):
     paper = "Gu, Gupta, Goel & Re 2022, arXiv 2206.11893"
     gates = ("u",)
 
+    features: int = static(check=checks.positive_int)
     states: int = static(default=64, check=even)
     spectrum: str = choice("lin", "inv", "legs", default="lin")
     discretisation: str = choice(*RULES, default=RULES[0])
     step_min: Number = number(default=1e-3, low=0.0)
     step_max: Number = number(default=0.1, low=0.0)
     kernel_init: Initializer = scheme(LeCun(), kw_only=True)
-    use_bias: bool = static(default=False, kw_only=True)
 
     def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
-        key, step_key, output_key, skip_key = jax.random.split(key, 4)
+        kernel_key, step_key, output_key, skip_key = jax.random.split(key, 4)
         shape = (self.features, self.states // 2)
         step = log_uniform(step_key, self.features, self.step_min, self.step_max, accumulator(dtype))
-        return super().init(key, input_size, dtype) | {
+        return {
+            "kernel": self.kernel_init(kernel_key, (input_size, self.features), dtype),
             "log_decay": jnp.full(shape, np.log(0.5), dtype),
             "frequency": jnp.broadcast_to(jnp.asarray(self._frequencies(), dtype), shape),
             "log_step": step.astype(dtype),
@@ -102,11 +102,11 @@ class S4D(LinearCell, ProjectedCell):
         a = jax.lax.complex(-widened_exp(params["log_decay"]), frequency)
         step = jnp.broadcast_to(widened_exp(params["log_step"])[:, None], a.shape)
         decay, gain = discretised(self.discretisation, a, step)
-        kept = ("kernel", "bias", "output_kernel", "skip_kernel")
-        return {name: params[name] for name in kept if name in params} | {"decay": decay, "gain": gain}
+        kernels = {name: leaf for name, leaf in params.items() if name.endswith("kernel")}
+        return kernels | {"decay": decay, "gain": gain}
 
     def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> LinearDrive:
-        u = ProjectedCell.project(self, weights, x)[..., None]
+        u = dense(x, weights["kernel"])[..., None]
         decay, gain = (align(weights[name], u) for name in ("decay", "gain"))
         element = DiagonalElement(decay, gain * as_complex(u.astype(gain.real.dtype)))
         return LinearDrive(element, dense(x, weights["skip_kernel"]))
