@@ -28,7 +28,12 @@ class Config(options.Config):
     """Ticks of delay; a sequence has 20 more."""
     chrono: float | None = 150.0
     """Forget biases start as Chrono(t_max), where a cell has them: about the longest dependency, in ticks."""
-    optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer(learning_rate=1e-3))
+    optimizer: Optimizer = dataclasses.field(
+        default_factory=lambda: Optimizer(learning_rate=1e-3, schedule="cosine")
+    )
+    training: options.Training = dataclasses.field(
+        default_factory=lambda: options.Training(updates=1000, seeds=2)
+    )
     out: pathlib.Path = pathlib.Path("runs/copy")
     """Where everything is written."""
 

@@ -132,4 +132,4 @@ def test_placement_changes_nothing_of_finite_data(placement):
 )
 def test_what_finite_data_cannot_be(task, options, words):
     with pytest.raises(ValueError, match=words):
-        Population(finite_config(task, **options), "Elman", [Run({}, 0)])
+        Population(finite_config(task, **options), "Elman", [Run({}, 0)]).compile()

@@ -99,7 +99,7 @@ def test_a_budget_of_memory_chooses_what_is_kept():
 
     def within(memory):
         training = dataclasses.replace(config.training, memory=memory)
-        return Population(dataclasses.replace(config, training=training), "Elman", runs)
+        return Population(dataclasses.replace(config, training=training), "Elman", runs).compile()
 
     with pytest.raises(ValueError, match="memory: expected at least") as error:
         within(1e-9)

@@ -50,7 +50,8 @@ def of_cell(cell):
     """The tick of a cell as a body, and arguments for it."""
     params = random_params(cell, dtype=jnp.float64)
     xs = jax.random.normal(jax.random.key(1), (T, B, INPUT), jnp.float64)
-    carry = jax.tree.map(jnp.abs, random_like(cell.initial_carry(params, (B,))))
+    positive = lambda leaf: leaf if jnp.iscomplexobj(leaf) else jnp.abs(leaf)  # noqa: E731, sums are positive
+    carry = jax.tree.map(positive, random_like(cell.initial_carry(params, (B,))))
 
     def body(weights, carry, x):
         drive = cell.project(weights, x)

@@ -60,7 +60,7 @@ def test_a_sweep_of_64_runs_is_one_program_and_each_run_is_as_alone():
     ]
     built = []
     assert (
-        compiled(lambda: built.append(Population(SMALL, "LSTM", runs))) < 10
+        compiled(lambda: built.append(Population(SMALL, "LSTM", runs).compile())) < 10
     )  # advance, validate, test, and what arrays need
     (together,) = built
     start = together.init()

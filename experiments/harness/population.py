@@ -58,8 +58,8 @@ class Population:
         model: as in `make_train`.
 
     Raises:
-        ValueError: for numbers that the cell does not have or that are out of range, for a placement that
-            does not fit the devices, and for programs that do not fit their memory: all are compiled here.
+        ValueError: for numbers that the cell does not have or that are out of range, and for a placement that
+            does not fit the devices.
     """
 
     def __init__(
@@ -84,7 +84,21 @@ class Population:
         mapped = placement.method == "map" or (placement.method == "auto" and jax.default_backend() == "cpu")
         self.method = "map" if mapped else "vmap"
         self.hyper = self._hyper()
-        self.train, self._programs = self._built(model)
+        self.train, self._programs = self._programs_of(model, remat=False)
+        self._model, self._parts = model, self._spread(self.train.parts, EVERYWHERE)
+        self._ready = False
+
+    def compile(self) -> Population:
+        """Compiles all programs but `init`, with less kept where all does not fit; else done at their first
+        use. Returns itself.
+
+        Raises:
+            ValueError: for programs that do not fit their memory.
+        """
+        if not self._ready:
+            self.train, self._programs = self._built()
+            self._ready = True
+        return self
 
     def _devices(self) -> list[jax.Device]:
         """Of every process as many as its share of the runs needs; all, where a run spans processes."""
@@ -111,14 +125,12 @@ class Population:
             each.append(jax.tree.map(lambda leaf: np.float32(leaf), hyper))
         return self._spread(jax.tree.map(lambda *leaves: np.stack(leaves), *each))
 
-    def _built(self, model: ModelFactory | None) -> tuple[Train, Programs]:
-        """The run and its programs, compiled; with less kept where all does not fit."""
-        train, programs = self._programs_of(model, remat=False)
-        self._parts = self._spread(train.parts, EVERYWHERE)
-        programs = self._compiled(programs)
+    def _built(self) -> tuple[Train, Programs]:
+        """The run and its programs, compiled, that fit."""
+        train, programs = self.train, self._compiled(self._programs)
         whole = memory.temporaries(programs.advance)
         if not self._fits(programs):
-            train, programs = self._programs_of(model, remat=True)
+            train, programs = self._programs_of(self._model, remat=True)
             programs = self._compiled(programs)
             least = memory.temporaries(programs.advance)
             budget = self.config.training.memory
@@ -194,12 +206,12 @@ class Population:
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
         """A block of updates of every run; `state` is used up. Returns the losses, [runs, report_every]."""
-        state, losses = self._programs.advance(state, self.hyper, self._parts)
+        state, losses = self.compile()._programs.advance(state, self.hyper, self._parts)
         return state, self.host(losses)
 
     def validate(self, state: State) -> tuple[State, list[dict[str, dict[str, float]]]]:
         """Every run judged by validation; `state` is used up. Returns the states, and scores by part."""
-        state, scores = self._programs.validate(state, self.hyper, self._parts)
+        state, scores = self.compile()._programs.validate(state, self.hyper, self._parts)
         host = self.host(scores)
         return state, [
             {part: {name: float(value[i]) for name, value in own.items()} for part, own in host.items()}
@@ -208,7 +220,7 @@ class Population:
 
     def test(self, state: State) -> list[dict[str, float]]:
         """The metrics of the best weights of every run."""
-        metrics = self.host(self._programs.test(state, self.hyper, self._parts))
+        metrics = self.host(self.compile()._programs.test(state, self.hyper, self._parts))
         return [{name: float(value[i]) for name, value in metrics.items()} for i in range(len(self.runs))]
 
     def host(self, tree: Any) -> Any:

@@ -103,7 +103,7 @@ class Session:
         with complaints():
             if before is not None and len(runs) <= len(before.padded):
                 return before if before.runs == list(runs) else before.again(runs)
-            self.populations[name] = Population(config, cell, runs)
+            self.populations[name] = Population(config, cell, runs).compile()
         return self.populations[name]
 
 

@@ -104,7 +104,7 @@ class QRNN(Cascade, ProjectedCell):
     @property
     def stages(self) -> Sequence[Cell]:
         window = _Window(self.features, width=self.width)
-        return window, _Pooling(self.features, self.pooling, use_bias=self.use_bias)
+        return window, _Pooling(self.features, pooling=self.pooling, use_bias=self.use_bias)
 
     def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         return ProjectedCell.init(self, key, self.width * input_size, dtype)

@@ -17,7 +17,6 @@ from rnncells.linear_scan import DiagonalElement
 from rnncells.parts.arithmetic import align, dense
 from rnncells.parts.diagonal import (
     RULES,
-    as_complex,
     complex_zeros,
     discretised,
     even,
@@ -108,7 +107,8 @@ class S4D(LinearCell):
     def project(self, weights: Weights, x: jax.Array, key: chex.PRNGKey | None = None) -> LinearDrive:
         u = dense(x, weights["kernel"])[..., None]
         decay, gain = (align(weights[name], u) for name in ("decay", "gain"))
-        element = DiagonalElement(decay, gain * as_complex(u.astype(gain.real.dtype)))
+        u = u.astype(gain.real.dtype)
+        element = DiagonalElement(decay, jax.lax.complex(gain.real * u, gain.imag * u))
         return LinearDrive(element, dense(x, weights["skip_kernel"]))
 
     def read(self, weights: Weights, state: jax.Array, drive: LinearDrive) -> jax.Array:
