@@ -4,11 +4,12 @@ import dataclasses
 import json
 import shlex
 
+import numpy as np
 import polars
 import pytest
 import tyro
 
-from experiments import adding, sweep
+from experiments import adding, load, predict, sweep
 from experiments.harness import axes, processes, ranking, run, search, session
 from experiments.harness.options import Training
 from experiments.harness.settings import parsed, placed, settings
@@ -133,6 +134,12 @@ def test_one_program_for_each_shape(here):
         assert own.select("learning_rate", "features", "seed").n_unique() == 8
     assert set(table["features"].to_list()) == {"3", "3-2"}
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    model = load(out)
+    keys = ["features", "learning_rate"]
+    (row,) = table.filter(polars.col("run") == model.about["run"]).iter_rows(named=True)
+    assert {key: str(row[key]) for key in keys} == {key: str(model.about["numbers"][key]) for key in keys}
+    assert row["validation_mse"] == table["validation_mse"].min()
+    assert predict(model, np.ones((2, 6, 2), np.float32)).shape == (2, 6, 1)
     words = shlex.split((out / "best.sh").read_text())
     alone = tyro.cli(adding.Config, args=words[3:])
     run.main("adding", dataclasses.replace(alone, out=here / "alone"))

@@ -121,12 +121,14 @@ def make_train(
 
             return jax.lax.scan(update, state, rows, length=training.report_every)
 
-        def rest(state: State) -> tuple[State, jax.Array]:
-            return state, jnp.full(training.report_every, jnp.nan)
-
         go = by_stage(block)
         if not training.stop_when_solved and training.patience is None:
             return go(state)
+
+        def rest(state: State) -> tuple[State, jax.Array]:
+            losses = jax.eval_shape(go, state)[1]
+            return state, jnp.full(losses.shape, jnp.nan, losses.dtype)
+
         return cast(tuple[State, jax.Array], jax.lax.cond(state.stopped >= 0, rest, go, state))
 
     def by_stage(run: Callable[[Task, State], Any]) -> Callable[[State], Any]:

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rnncells.linear_scan import Diagonal, DiagonalElement, MatrixElement, Monoid, RankOne, RankOneElement
 from rnncells.parts.arithmetic import align
@@ -120,12 +121,12 @@ class LogDecays(NamedTuple):
 
 def log_decays(log_decay: jax.Array) -> LogDecays:
     """From g [..., C, 1]."""
-    count = log_decay.shape[-2]
-    crossings, since, _ = _sums(_filled(log_decay))
-    between = jnp.zeros((*since.shape, 1), since.dtype)
-    for until_1, since_2 in crossings:
-        between = _below(between, since_2 + until_1.mT, -jnp.inf)
-    return LogDecays(between[..., 0, :count, :count], since[..., :count, :])
+    since, until, crossing = _by_blocks(log_decay)
+    across = since[..., :-1, :, :] + until[..., :-1, :, :].mT
+    between = jnp.where(align(crossing, across), across, 0).sum(-3)
+    past = since[..., -1, :, :]
+    seen = align(jnp.tri(past.shape[-2], dtype=bool), between)
+    return LogDecays(jnp.where(seen, between, -jnp.inf), past)
 
 
 def attend(
@@ -142,19 +143,33 @@ def attend_by_rows(
     log_decay: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, state: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The same for g [..., C, K]: no product with one C x C matrix does this, and k_s e^(-G_s) overflows, but
-    a product for each pair of neighbouring blocks does (`_sums`)."""
-    count = q.shape[-2]
-    log_decay, q, k, v = map(_filled, (log_decay, q, k, v))
-    crossings, since, until = _sums(log_decay)
-    seen = jnp.sum(q * k, -1, keepdims=True) * v
-    for until_1, since_2 in crossings:
-        size = since_2.shape[-2]
-        (_, q_2), (k_1, _), (v_1, _), (seen_1, seen_2) = (_pairs(leaf, size) for leaf in (q, k, v, seen))
-        weights = (jnp.exp(since_2) * q_2) @ (jnp.exp(until_1) * k_1).mT
-        seen = _joined(seen_1, seen_2 + weights @ v_1)
-    seen = seen + (jnp.exp(since) * q) @ state
-    kept = jnp.exp(until) * k
-    return seen[..., :count, :], jnp.exp(since[..., -1, :, None]) * state + kept.mT @ v
+    one product for each size of blocks does."""
+    since, until, crossing = _by_blocks(log_decay)
+    q_since, k_until = jnp.exp(since) * q[..., None, :, :], jnp.exp(until) * k[..., None, :, :]
+    across = q_since[..., :-1, :, :] @ k_until[..., :-1, :, :].mT
+    weights = jnp.where(align(crossing, across), across, 0).sum(-3)
+    itself = jnp.sum(q * k, -1, keepdims=True) * v
+    seen = weights @ v + itself + q_since[..., -1, :, :] @ state
+    return seen, jnp.exp(since[..., -1, -1, :, None]) * state + k_until[..., -1, :, :].mT @ v
+
+
+def _by_blocks(log_decay: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """For blocks of 1, 2, 4, ... ticks, as many as it takes until one holds all C: the sums of g [..., C, N]
+    since the start of each tick's block, and after the tick until its end, both [..., L, C, N]; and, for all
+    sizes but the last, the pairs of ticks t, s in neighbouring blocks of one of the next size, [L - 1, C, C].
+
+    Every pair s < t is such a pair for one size alone, and there G_ts is the sum since the start of t's block
+    plus that after s until the end of its own. A product with zeros and ones does all sums at once.
+    """
+    ticks = np.arange(log_decay.shape[-2])
+    blocks = ticks >> np.arange((len(ticks) - 1).bit_length() + 1)[:, None]
+    first, second = blocks[:, None, :], blocks[:, :, None]  # of s, of t
+    since, until = ((first == second) & which for which in (ticks <= ticks[:, None], ticks > ticks[:, None]))
+    summed = jnp.asarray(np.stack([since, until]).reshape(-1, len(ticks)), log_decay.dtype)
+    sums = jnp.einsum("ts,...sn->...tn", summed, log_decay, precision="highest")
+    sums = sums.reshape(*log_decay.shape[:-2], 2, len(blocks), *log_decay.shape[-2:])
+    crossing = (second == first + 1) & (second % 2 == 1)
+    return sums[..., 0, :, :, :], sums[..., 1, :, :, :], jnp.asarray(crossing[:-1])
 
 
 def written(
@@ -175,69 +190,18 @@ def written(
 
 
 def _inverse(found: jax.Array) -> jax.Array:
-    """Of 1 + found, for strictly lower triangular found [..., C, C]: block by block, by products alone."""
-    count, width = found.shape[-1], _width(found.shape[-1])
+    """Of 1 + found, for strictly lower triangular found [..., C, C]: of blocks of 1, 2, 4, ... ticks on the
+    diagonal, each of two smaller ones and -inverse found inverse below."""
+    count = found.shape[-1]
+    width, size = 1 << (count - 1).bit_length(), 1
     found = jnp.pad(found, [(0, 0)] * (found.ndim - 2) + [(0, width - count)] * 2)
-    inverse, size = jnp.ones((*found.shape[:-1], 1, 1), found.dtype), 1
+    inverse = jnp.ones((*found.shape[:-1], 1, 1), found.dtype)
     while size < width:
         blocks = found.reshape(*found.shape[:-2], *(width // (2 * size), 2, size) * 2)
-        below = jnp.diagonal(blocks[..., :, 1, :, :, 0, :], axis1=-4, axis2=-2)
-        inverse_1, inverse_2 = _pairs_of_squares(inverse)
-        inverse = _below(inverse, -(inverse_2 @ jnp.moveaxis(below, -1, -3) @ inverse_1), 0.0)
+        below = jnp.moveaxis(jnp.diagonal(blocks[..., :, 1, :, :, 0, :], axis1=-4, axis2=-2), -1, -3)
+        pairs = inverse.reshape(*found.shape[:-2], width // (2 * size), 2, size, size)
+        first, second = pairs[..., 0, :, :], pairs[..., 1, :, :]
+        rows = [first, jnp.zeros_like(below)], [-(second @ below @ first), second]
+        inverse = jnp.concatenate([jnp.concatenate(row, -1) for row in rows], -2)
         size *= 2
     return inverse[..., 0, :count, :count]
-
-
-def _sums(log_decay: jax.Array) -> tuple[list[tuple[jax.Array, jax.Array]], jax.Array, jax.Array]:
-    """Sums of g [..., C, N] over ticks, for C a power of two.
-
-    Where t lies in one block of ticks and s in the block before it, G_ts is the sum after s until the end of
-    its block and the sum since the start of t's block. Blocks of 1, 2, 4, ... ticks reach every pair once:
-    (those two sums for each size of block [..., C / 2 size, size, N], G_t, the sum after s to the end).
-    """
-    since, until, size = log_decay, jnp.zeros_like(log_decay), 1
-    crossings = []
-    while size < log_decay.shape[-2]:
-        (since_1, since_2), (until_1, until_2) = _pairs(since, size), _pairs(until, size)
-        crossings.append((until_1, since_2))
-        since = _joined(since_1, since_1[..., -1:, :] + since_2)
-        until = _joined(until_1 + since_2[..., -1:, :], until_2)
-        size *= 2
-    return crossings, since, until
-
-
-def _width(count: int) -> int:
-    """The next power of two."""
-    return 1 << (count - 1).bit_length()
-
-
-def _filled(leaf: jax.Array) -> jax.Array:
-    """[..., C, N] with ticks in which nothing happens behind, a power of two in all."""
-    count = leaf.shape[-2]
-    return jnp.pad(leaf, [(0, 0)] * (leaf.ndim - 2) + [(0, _width(count) - count), (0, 0)])
-
-
-def _pairs(leaf: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """[..., C, N] as first and second blocks of neighbours, [..., C / 2 size, size, N] each."""
-    blocks = leaf.reshape(*leaf.shape[:-2], leaf.shape[-2] // (2 * size), 2, size, leaf.shape[-1])
-    return blocks[..., 0, :, :], blocks[..., 1, :, :]
-
-
-def _joined(first: jax.Array, second: jax.Array) -> jax.Array:
-    """What `_pairs` took apart."""
-    blocks = jnp.concatenate([first, second], -2)
-    return blocks.reshape(*blocks.shape[:-3], blocks.shape[-3] * blocks.shape[-2], blocks.shape[-1])
-
-
-def _pairs_of_squares(blocks: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """[..., 2 n, size, size] as [..., n, size, size] twice."""
-    pairs = blocks.reshape(*blocks.shape[:-3], blocks.shape[-3] // 2, 2, *blocks.shape[-2:])
-    return pairs[..., 0, :, :], pairs[..., 1, :, :]
-
-
-def _below(diagonal: jax.Array, below: jax.Array, above: float) -> jax.Array:
-    """Lower triangular blocks [..., n, 2 size, 2 size], from those on their diagonals [..., 2 n, size, size]
-    and those below [..., n, size, size]."""
-    first, second = _pairs_of_squares(diagonal)
-    rows = [first, jnp.full_like(below, above)], [below, second]
-    return jnp.concatenate([jnp.concatenate(row, -1) for row in rows], -2)

@@ -184,7 +184,6 @@ def fast_weight_programmer(cell, params, state, x):
 
 def fast_weights(cell, params, state, x):
     memory, hidden = state
-    memory = cell.decay * memory + cell.rate * hidden[:, :, None] * hidden[:, None, :]
     z = x @ params["kernel"] + hidden @ params["recurrent_kernel"] + params["bias"]
     hidden = np.maximum(z, 0)
     for _ in range(cell.inner_steps):
@@ -192,6 +191,7 @@ def fast_weights(cell, params, state, x):
         centred = v - v.mean(-1, keepdims=True)
         normal = centred / root_mean_square(centred, cell.epsilon)
         hidden = np.maximum(params["scale"] * normal + params["shift"], 0)
+    memory = cell.decay * memory + cell.rate * hidden[:, :, None] * hidden[:, None, :]
     return (memory, hidden), hidden
 
 

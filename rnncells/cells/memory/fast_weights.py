@@ -31,11 +31,11 @@ class FastWeightsCarry(NamedTuple):
 class FastWeights(DenseCell):
     """A recurrent network with fast weights, which attend to its recent states.
 
-        A' = lambda A + eta h h^T                z = x W + h U + b
-        h_0 = act(z)                             h_(s+1) = act(n(z + A' h_s)),  s = 0, ..., S - 1
-        h' = h_S,    y = h'                      n(v) = scale (v - mean v) / sqrt(var v + epsilon) + shift
+        z = x W + h U + b                        n(v) = scale (v - mean v) / sqrt(var v + epsilon) + shift
+        h_0 = act(z)                             h_(s+1) = act(n(z + A h_s)),  s = 0, ..., S - 1
+        h' = h_S,    y = h'                      A' = lambda A + eta h' h'^T
 
-    A' h_s is the sum of all states that there were, h included, each times its product with h_s and times
+    A h_s is the sum of all states that there were, h included, each times its product with h_s and times
     eta lambda^age: attention without a copy of the past.
 
     Shapes: x [..., I], carry `FastWeightsCarry(memory A, hidden h)` of [..., H, H] in float32 or wider and
@@ -82,13 +82,13 @@ class FastWeights(DenseCell):
         self, weights: Weights, carry: FastWeightsCarry, drive: jax.Array
     ) -> tuple[FastWeightsCarry, jax.Array]:
         memory, hidden = carry
-        past = hidden.astype(memory.dtype)
-        written = constant(self.rate, memory) * past[..., :, None] * past[..., None, :]
-        memory = constant(self.decay, memory) * memory + written
         z = drive + dense(hidden, weights["recurrent_kernel"])
         hidden = self.activation(z)
         for _ in range(self.inner_steps):
             recalled = jnp.sum(memory * hidden.astype(memory.dtype)[..., None, :], -1)
             v = normalise(z + recalled.astype(z.dtype), weights["scale"], self.epsilon)
             hidden = self.activation(v + align(weights["shift"], v))
+        wide = hidden.astype(memory.dtype)
+        written = constant(self.rate, memory) * wide[..., :, None] * wide[..., None, :]
+        memory = constant(self.decay, memory) * memory + written
         return FastWeightsCarry(memory, hidden), hidden

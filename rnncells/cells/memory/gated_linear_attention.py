@@ -45,13 +45,13 @@ class GLA(KeyedCell):
         bias_init, use_bias: no biases but b_a by default.
 
     Source: Yang, Wang, Shen, Panda & Kim 2023, arXiv 2312.06635, and the authors' code, which has the mean
-    square where the paper writes a layer norm. Many ticks at once run in chunks of 32; the associative scan
+    square where the paper writes a layer norm. Many ticks at once run in chunks of 16; the associative scan
     is never worth it.
     """
 
     paper = "Yang, Wang, Shen, Panda & Kim 2023, arXiv 2312.06635"
     gates = ("v", "r")
-    chunk_size = 32
+    chunk_size = 16
 
     rank: int = static(default=16, check=checks.positive_int)
     temperature: Number = number(default=16.0, low=1e-3)

@@ -41,14 +41,14 @@ class HGRN2(OuterCell):
     Source: Qin et al. 2024, arXiv 2404.07904. There gamma is learned, for each layer and row, as the sum of a
     softmax over layers: a parameter of the whole stack, which a cell by itself does not have. q and v are
     activated as in the authors' language models; their code offers others. Many ticks at once run in chunks
-    of 32; the associative scan is never worth it.
+    of 16; the associative scan is never worth it.
     """
 
     paper = "Qin et al. 2024, arXiv 2404.07904"
     gates = ("q", "f", "v")
     keep = "f"
     normalised = "whole"
-    chunk_size = 32
+    chunk_size = 16
 
     lower_bound: Number = number(default=0.0, low=0.0, high=1.0)
     forget_bias: ForgetBias = number(default=0.0)
