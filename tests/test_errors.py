@@ -12,6 +12,7 @@ import rnncells
 from rnncells import CELLS, GRU, LSTM, Elman, ExpRNN, MinGRU, unroll
 from rnncells.initializers import Chrono, Glorot, Orthogonal
 from rnncells.tasks import Adding, Copy
+from tests.cases import over
 
 T, B, N, H = 5, 4, 3, 8
 KEY = jax.random.key(0)
@@ -210,10 +211,9 @@ def test_bad_input(call, kind, words):
         call()
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_every_cell_refuses_wrong_inputs_and_carries(name):
-    cell = CELLS[name](H)
-    params = cell.init(KEY, N)
+@over({name: kind(H) for name, kind in CELLS.items()})
+def test_every_cell_refuses_wrong_inputs_and_carries(cell):
+    params, name = cell.init(KEY, N), type(cell).__name__
     wide = jnp.ones((T, B, N + 1))
     if params:
         with pytest.raises(ValueError, match=r"params: for xs with 4 features"):

@@ -93,6 +93,7 @@ def test_segments_of_sequences_with_lengths():
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     "placement", [Placement(devices_per_run=2), Placement(method="vmap")], ids=["divided", "vmap"]
 )

@@ -38,6 +38,7 @@ def data(leaf):
     return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("method", ["map", "vmap"])
 def test_a_run_that_is_not_finite_does_not_touch_the_others(method):
     config = small(placement=Placement(method=method))

@@ -32,7 +32,7 @@ from rnncells import (
 )
 from rnncells.parts.gated import GatedCell
 from rnncells.unroll import params_shape
-from tests.cases import random_params
+from tests.cases import REGISTERED, over, random_params
 
 T, B, H = 5, 3, 4
 INPUT = 2
@@ -99,10 +99,9 @@ def test_the_carry_before_init():
         chex.assert_trees_all_equal(carry, cell.initial_carry(cell.init(KEY, INPUT), (B,)))
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_the_initial_carry_can_be_donated(name):
+@over(REGISTERED)
+def test_the_initial_carry_can_be_donated(cell):
     """No array of it is there twice."""
-    cell = CELLS[name](H)
     params = cell.init(KEY, INPUT)
     step = jax.jit(cell, donate_argnums=1)
     _, y = step(params, cell.initial_carry(params, (B,)), xs_of()[0])

@@ -182,6 +182,7 @@ def test_other_runs_do_not_go_on_here(config):
             here.train("Elman", [Run({}, 0), Run({}, 2)])
 
 
+@pytest.mark.laws
 def test_a_full_disk_leaves_the_last_good_checkpoint(config, tmp_path, capsys):
     large = small(features=48, updates=20, out=config.out)
     expected = trained(dataclasses.replace(large, out=tmp_path / "whole"))

@@ -111,6 +111,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_runs(vary, words, h
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.laws
 def test_one_program_for_each_shape(here):
     """Widths with learning rates; every run is the one that it is alone."""
     vary = ("cell=Elman", "learning_rate=1e-3,1e-2", "features=3,3-2")

@@ -208,6 +208,7 @@ def test_random_points_are_where_they_should_be():
     assert set(norms) == {1.0, 2.0}
 
 
+@pytest.mark.laws
 def test_optuna_proposes_and_two_workers_search_together(here):
     storage = f"sqlite:///{here / 'shared.db'}"
     for worker in range(2):

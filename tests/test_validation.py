@@ -343,6 +343,7 @@ def test_the_best_checkpoint_stands_by_validation(config):
     assert course.standing() == 7.0
 
 
+@pytest.mark.laws
 def test_what_does_not_fit_is_known_before_training(config, monkeypatch, capsys):
     monkeypatch.setattr(memory, "available", lambda devices: 1e-5)
     assert ended(config) == 1

@@ -86,7 +86,9 @@ def with_decay(cell, params, size):
     return params | {"step_kernel": params["step_kernel"] * size}
 
 
-@pytest.mark.parametrize("kind", [GLA, HGRN2, Mamba2, GatedDeltaNet])
+@pytest.mark.parametrize(
+    "kind", [GLA, *(pytest.param(kind, marks=pytest.mark.laws) for kind in (HGRN2, Mamba2, GatedDeltaNet))]
+)
 def test_chunks_take_any_decay(kind):
     """In single precision, near the equations in double precision; slopes are finite."""
     cell = kind(4)

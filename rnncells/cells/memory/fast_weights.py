@@ -43,7 +43,7 @@ class FastWeights(DenseCell):
 
     Args:
         features: H.
-        inner_steps: S, 1 by default, as in most of the paper's experiments.
+        inner_steps: S, 1 by default.
         decay: lambda in [0, 1], .95 by default.
         rate: eta, .5 by default.
         epsilon: 1e-5 by default, at least 1e-12: z may be 0.
