@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeAlias, dataclass_transform
+from typing import Any, ClassVar, Self, TypeAlias, dataclass_transform
 
+import flax.serialization
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -88,9 +89,12 @@ class Pytree:
     plain numbers; with array fields an object travels through JAX as a pytree instead.
     """
 
+    _flax_dataclass: ClassVar[bool]
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        flax.struct.dataclass(cls, eq=False, repr=False)
+        dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+        _register(cls)
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -99,6 +103,11 @@ class Pytree:
                 object.__setattr__(self, field.name, convert(name, value))
             if check := field.metadata.get("check"):
                 check(name, value)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed."""
+        changed: Self = dataclasses.replace(self, **changes)  # type: ignore[type-var]
+        return changed
 
     def _values(self) -> list[Any]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -119,6 +128,36 @@ class Pytree:
             if not _equal(value, field.default)
         ]
         return f"{type(self).__name__}({', '.join(own)})"
+
+
+def _register(cls: type[Pytree]) -> None:
+    """What `flax.struct.dataclass` does, but for one thing: the structures of two dataclasses that JAX
+    flattens by itself are equal where their fields are, whatever their classes (seen in 0.10 and 0.12), and
+    the compiled program of one cell may then serve another. With functions of its own a class counts."""
+    kinds = {field.name: field.metadata.get("pytree_node", True) for field in fields(cls)}
+    leaves = tuple(name for name, is_leaf in kinds.items() if is_leaf)
+    statics = tuple(name for name, is_leaf in kinds.items() if not is_leaf)
+
+    def flatten(self: Pytree) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return tuple(getattr(self, name) for name in leaves), tuple(getattr(self, name) for name in statics)
+
+    def with_keys(self: Pytree) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        children, aux = flatten(self)
+        return tuple(zip(map(jax.tree_util.GetAttrKey, leaves), children, strict=True)), aux
+
+    def unflatten(aux: tuple[Any, ...], children: Any) -> Pytree:
+        return cls(**dict(zip(statics, aux, strict=True)), **dict(zip(leaves, children, strict=True)))
+
+    def state(self: Pytree) -> dict[str, Any]:
+        return {name: flax.serialization.to_state_dict(getattr(self, name)) for name in leaves}
+
+    def restored(self: Pytree, saved: dict[str, Any]) -> Pytree:
+        own = {name: getattr(self, name) for name in leaves}
+        return self.replace(**flax.serialization.from_state_dict(own, saved))
+
+    jax.tree_util.register_pytree_with_keys(cls, with_keys, unflatten, flatten)
+    flax.serialization.register_serialization_state(cls, state, restored)
+    cls._flax_dataclass = True  # and so the decorator leaves it as it is
 
 
 def fields(owner: Any) -> tuple[dataclasses.Field[Any], ...]:

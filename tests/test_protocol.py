@@ -5,6 +5,7 @@ from typing import Any
 
 import chex
 import flax.core
+import flax.serialization
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -147,6 +148,24 @@ def test_the_operator_works_under_every_wrapper(wrapper):
     chex.assert_trees_all_close(
         unroll(ours, params, xs_of(), key=KEY), unroll(theirs, params, xs_of(), key=KEY), rtol=1e-6
     )
+
+
+def test_structures_know_their_class():
+    """Or a program compiled for one cell could serve another one with the same fields."""
+    kinds = [kind(H) for kind in (*CELLS.values(), Operator)]
+    kinds += [wrapper(GRU(H), rate=0.5) for wrapper in (VariationalDropout, RecurrentDropout)]
+    structures = [jax.tree.structure(cell) for cell in kinds]
+    for i, one in enumerate(structures):
+        assert [i] == [j for j, other in enumerate(structures) if one == other]
+
+
+def test_flax_saves_the_numbers_of_a_cell():
+    cell = VariationalDropout(GRU(H), rate=0.5)
+    state = flax.serialization.to_state_dict(cell.replace(rate=0.25))
+    assert state["rate"] == 0.25
+    assert flax.serialization.from_state_dict(cell, state) == VariationalDropout(GRU(H), rate=0.25)
+    with pytest.raises(ValueError, match="rate"):
+        flax.serialization.from_state_dict(cell, {"cell": state["cell"]})
 
 
 class NotTraceable(Elman):

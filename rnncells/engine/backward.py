@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend import core
 
-from rnncells.engine.body import Env, Equation, Node, Program, Values, Var, is_inexact, value
 from rnncells.engine.products import Product
+from rnncells.engine.program import Env, Equation, Node, Program, Values, Var, is_inexact, value
 
 
 class _State(NamedTuple):

@@ -24,8 +24,9 @@ import jax
 import numpy as np
 
 from rnncells.engine.backward import Backward
-from rnncells.engine.body import Program, Values, Var, is_inexact, read, stored_by_plain_scan
+from rnncells.engine.body import read, stored_by_plain_scan
 from rnncells.engine.linear_call import linear_call
+from rnncells.engine.program import Program, Values, Var, is_inexact
 
 Body = Callable[[Any, Any, Any], tuple[Any, Any]]
 

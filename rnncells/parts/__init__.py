@@ -11,6 +11,6 @@ integrators.py   steps of differential equations, and the time that they take
 orthogonal.py    maps that keep lengths, and the cells that step with them
 memory.py        cells whose memory is a matrix for each head
 key_value.py     matrices that keys and values write into, and their chunks
-stand_ins.py     what may take the place of a kernel: masked, factored, normalised
+stand_ins.py     what may take the place of a kernel: masked, factored, in integers, normalised
 hippo.py         fixed matrices that write a signal in Legendre polynomials
 """

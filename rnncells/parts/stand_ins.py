@@ -1,4 +1,5 @@
-"""What may stand in for a kernel in `dense`: a linear map that is masked, factored, normalised or in blocks.
+"""What may stand in for a kernel in `dense`: a linear map that is masked, factored, normalised, in integers or
+in blocks.
 
 Cells multiply with `dense(h, kernel)` or `h @ kernel` and may take blocks of columns, `kernel[:, :n]`;
 whatever supports these can take the place of an array. Wrappers put such objects among the weights that a
@@ -76,6 +77,24 @@ class Factored(StandIn):
         return self.left.shape[0], self.right.shape[1]
 
 
+class Scaled(StandIn):
+    """kernel [K, N] in integers, column by column times scale [N]."""
+
+    kernel: Any = data()
+    scale: Any = data()
+
+    def times(self, x: jax.Array) -> jax.Array:
+        y = dense(x, self.kernel.astype(self.scale.dtype))
+        return y * align(self.scale.astype(y.dtype), y)
+
+    def __getitem__(self, columns: Any) -> Scaled:
+        return Scaled(self.kernel[columns], self.scale[columns[-1]])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.kernel.shape
+
+
 class Normalised(StandIn):
     """The product, normalised over each block of columns."""
 
@@ -129,9 +148,11 @@ class BlockDiagonal(StandIn):
 
 
 def on_array(kernel: Any, change: Callable[[jax.Array], jax.Array]) -> Any:
-    """The kernel with the array in it changed; a factored one is multiplied out for it."""
+    """The kernel with the array in it changed; one of two arrays is multiplied out for it."""
     if isinstance(kernel, Factored):
         return change(kernel.left @ kernel.right)
+    if isinstance(kernel, Scaled):
+        return change(kernel.kernel.astype(kernel.scale.dtype) * align(kernel.scale, kernel.kernel))
     if isinstance(kernel, StandIn):
         return dataclasses.replace(kernel, kernel=on_array(kernel.kernel, change))  # type: ignore[attr-defined,call-arg]
     return change(kernel)
