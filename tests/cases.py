@@ -36,6 +36,11 @@ def over(cells, daily=CORE):
     return pytest.mark.parametrize("cell", params)
 
 
+def sparing(values, daily=1):
+    """The first of these values every day, the others in `make laws`."""
+    return [pytest.param(each, marks=pytest.mark.laws if i >= daily else ()) for i, each in enumerate(values)]
+
+
 def _variants(cell: Cell) -> dict[str, Cell]:
     """The cell with one flag flipped, or one choice made otherwise."""
     changes = {}

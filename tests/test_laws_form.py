@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rnncells import unroll
-from tests.cases import CASES, FEATURES, INPUT, REGISTERED, T, at, over, run, tick_of
+from tests.cases import CASES, FEATURES, INPUT, REGISTERED, T, at, floating, over, run, tick_of
 from tests.laws import BATCH, drawn, everything, reference
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -59,6 +59,21 @@ def test_9_dtypes_do_not_leak(cell, dtype):
         assert (ys.dtype, ys.weak_type) == (dtype, False)
         assert ys.shape == (T, 2, cell.output_size)
         assert last == carry
+
+
+@over_cells
+def test_9_lowers_for_every_platform(cell):
+    """Outputs and slopes, on one device or another."""
+    numbers = jax.tree.map(jnp.float32, cell)
+    params = jax.eval_shape(lambda key: numbers.init(key, INPUT), KEY)
+    xs = jax.ShapeDtypeStruct((T, 2, INPUT), jnp.float32)
+
+    def outputs(params, xs):
+        return sum(jnp.abs(leaf).sum() for leaf in floating(unroll(numbers, params, xs)))
+
+    traced = jax.jit(jax.value_and_grad(outputs)).trace(params, xs)
+    for platform in ("cpu", "cuda", "tpu"):
+        assert "func.func public @main" in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 @over_cells

@@ -26,7 +26,7 @@ from rnncells import (
     Zoneout,
     unroll,
 )
-from tests.cases import INPUT, B, H, T, agreement, exact, random_params, setup
+from tests.cases import INPUT, B, H, T, agreement, exact, random_params, setup, sparing
 from tests.layers import ours
 from tests.wrapped import WRAPPED
 
@@ -46,7 +46,7 @@ def test_wrappers_without_parameters_leave_the_tree():
 
 
 @exact
-@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize("name", sparing(WRAPPERS, 4))
 def test_derivatives(name):
     """By params, inputs and every number of the wrapper, with noise and without: nothing is cut off."""
     cell = jax.tree.map(jnp.float64, WRAPPED[f"{name}(gated)"])

@@ -21,7 +21,7 @@ from rnncells import (
     VariationalDropout,
     unroll,
 )
-from tests.cases import FEATURES, INPUT, run
+from tests.cases import FEATURES, INPUT, run, sparing
 from tests.cells.common import (
     CLOSED,
     OPEN,
@@ -128,7 +128,9 @@ def test_ls_lstm_starts_with_an_open_forget_gate():
     }
 
 
-@pytest.mark.parametrize("cell", [LSLSTM(FEATURES), QRNN(FEATURES), QRNN(FEATURES, width=3, pooling="ifo")])
+@pytest.mark.parametrize(
+    "cell", sparing([LSLSTM(FEATURES), QRNN(FEATURES), QRNN(FEATURES, width=3, pooling="ifo")])
+)
 def test_stages_run_in_parallel_in_chunks_and_in_turn(cell):
     """With lengths and resets, the state after every tick included."""
     params, resets = params_of(cell), np.random.default_rng(0).random((T, B)) < 0.3

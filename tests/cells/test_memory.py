@@ -11,7 +11,7 @@ from rnncells import LMU, MLSTM, NRU, Elman, HiPPOLegS, unroll
 from rnncells.cells.memory.hippo import remember
 from rnncells.parts import hippo
 from tests import references
-from tests.cases import INPUT, at, random_like, run, scored
+from tests.cases import INPUT, at, random_like, run, scored, sparing
 from tests.cells.common import B, assert_close, outputs, params_of, random_state, sequence, ticks
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -33,7 +33,7 @@ def meaning(state):
     ]
 
 
-@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("heads", sparing((2, 1)))
 def test_chunks_equal_ticks_equal_the_unstabilised_equations(heads):
     """From any state, backwards too."""
     cell = MLSTM(4, heads=heads)
@@ -235,6 +235,7 @@ def test_hippo_holds_a_constant_exactly_and_knows_no_time_scale():
     assert np.abs(fast).max() > 0.5
 
 
+@pytest.mark.laws
 def test_hippo_counts_its_own_ticks_and_starts_as_its_authors_do():
     cell = HiPPOLegS(64, memories=2, order=8, forget_bias=3.0)
     params = cell.init(jax.random.key(0), 10)

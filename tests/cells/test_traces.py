@@ -52,6 +52,7 @@ def test_rg_lru_has_slopes_where_its_gate_has_closed_entirely():
     assert all(np.isfinite(slope).all() for slope in slopes)
 
 
+@pytest.mark.laws
 def test_rg_lru_gives_noise_its_own_variance_and_starts_between_its_decays():
     cell = RGLRU(512)
     params = cell.init(jax.random.key(0), 512, jnp.float64)
@@ -162,6 +163,7 @@ def test_ffm_sums_where_nothing_decays_or_turns():
         assert_close(states[t + 1][..., 1], (signs[:, None, None] * now).sum(0))
 
 
+@pytest.mark.laws
 def test_ffm_lets_its_input_pass_or_normalises():
     cell = FFM(64, traces=5)
     params = params_of(cell)
