@@ -6,9 +6,7 @@ import dataclasses
 import pathlib
 from typing import Literal
 
-import tyro
-
-from experiments.harness import options, processes, run
+from experiments.harness import command_line, options, processes, run
 from rnncells.tasks import Adding
 
 
@@ -39,4 +37,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(command_line.config_of(Config))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-import tyro
-
-from experiments.harness import options, processes, run
+from experiments.harness import command_line, options, processes, run
 from experiments.harness.hyperparameters import Optimizer
 from rnncells.tasks import Copy
 
@@ -47,4 +45,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(command_line.config_of(Config))

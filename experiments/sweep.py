@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Union
 
 import tyro
 
-from experiments.harness import options, processes, ranking, run
-from experiments.harness.search import Sweep, adaptively, at_once, points
+from experiments.harness import command_line, options, processes, ranking, run
+from experiments.harness.search import Sweep, at_once, points
+from experiments.harness.study import adaptively
 
 
 def experiments() -> dict[str, type[options.Config]]:
@@ -53,12 +54,15 @@ class Config(Sweep):
 def main(sweep: Config) -> None:
     processes.use_every_core()
     name = type(sweep.experiment).__module__.removeprefix("experiments.")
-    base, search = sweep.base(), adaptively if sweep.search == "tpe" else at_once
-    with run.session(f"sweep of {name}", base, sweep, points(sweep)) as here:
-        search(sweep, here)
-        if here.active:
-            ranking.report(name, sweep, here)
+    with run.session(f"sweep of {name}", sweep.base(), sweep, points(sweep)) as here:
+        if sweep.search == "tpe":
+            ranking.report(name, sweep, here, adaptively(sweep, here))
+        else:
+            at_once(sweep, here)
+            if here.active:
+                ranking.report(name, sweep, here)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, config=(tyro.conf.OmitSubcommandPrefixes,)))
+    options_of = (tyro.conf.OmitSubcommandPrefixes,)
+    main(command_line.config_of(Config, subcommands=experiments(), config=options_of))

@@ -89,14 +89,17 @@ def host_config(out, **options) -> Config:
 
 
 def share_programs(monkeypatch) -> None:
-    """Runs that differ only in their folder and in the number of updates use one program from now on."""
+    """Runs that differ only in their seeds, their folder and the number of updates use one program from now
+    on."""
 
-    def population(config, *given):
-        training = dataclasses.replace(config.training, updates=20, checkpoint_every=5, keep=1)
-        key = repr((dataclasses.replace(config, training=training, out="", resume=False), *given))
-        if key not in POPULATIONS:
-            POPULATIONS[key] = Population(config, *given)
-        return POPULATIONS[key]
+    def population(config, cell, runs):
+        free = {"updates": 20, "checkpoint_every": 5, "keep": 1, "seeds": 1, "first_seed": 0}
+        free["validate_every"] = None
+        alike = {"training": dataclasses.replace(config.training, **free), "cells": (cell,), "out": ""}
+        key = repr((dataclasses.replace(config, **alike, resume=False), cell, sorted(runs[0].numbers)))
+        if key not in POPULATIONS or len(runs) > len(POPULATIONS[key].padded):
+            POPULATIONS[key] = Population(config, cell, runs).compile()
+        return POPULATIONS[key].again(runs)
 
     monkeypatch.setattr(session, "Population", population)
 

@@ -15,14 +15,15 @@ from __future__ import annotations
 import ast
 import collections
 import contextlib
-import copy
+import dataclasses
 import functools
 import gc
 import inspect
 import pathlib
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,72 +34,36 @@ import rich.table
 
 import rnncells
 from rnncells import unroll
+from rnncells.cells.gated.fast_slow import default_cell
 from rnncells.parts.linear import LinearCell
 from tests.cases import CASES, at, inputs, random_params, to_numpy
 from tests.laws import BATCH, reference
+from tests.mutations import mutants
 
 ROOT = pathlib.Path(__file__).parent.parent
 PLACES = ("rnncells/cells", "rnncells/parts")
 T = 3
 """Ticks, from a random state."""
+BEFORE = 8
+"""Ticks that lead to it: more than any delay."""
+FEATURES = 12
+"""Enough for several heads and for several frequencies of a head; no power of two."""
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "CfC": {"backbone_layers": 3},
+    "FastSlowRNN": {
+        "fast": (default_cell(FEATURES),) * 3,
+        "slow": dataclasses.replace(default_cell(FEATURES + 1), epsilon=0.25),
+    },
+    "FastWeightProgrammer": {"nu": 2},
+    "GLA": {"key_size": 5},
+    "GatedDeltaNet": {"key_size": 5},
+    "HiPPOLegS": {"memories": 2},
+    "OutputGatedGRU": {"candidate_activation": "tanh"},
+    "ShufflingRNN": {"layers": 3},
+}
+"""Cells in which more of their equations matter than at the defaults."""
 EQUIVALENT: dict[tuple[str, str], str] = {}
 """What no reference could notice, by function and mutation, and why."""
-
-
-class Mutation(ast.NodeTransformer):
-    """The `which`-th mutation of a tree, made; with `which` beyond the last one, only counted."""
-
-    def __init__(self, which: int) -> None:
-        self.which, self.count = which, 0
-        self.line, self.words = 0, ""
-
-    def _turn(self, node: ast.AST, words: str) -> bool:
-        self.count += 1
-        if self.count - 1 != self.which:
-            return False
-        self.line, self.words = node.lineno, f"{words}: {ast.unparse(node)}"
-        return True
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
-        other = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
-        if type(node.op) in other:
-            changed = "flip the sign" if isinstance(node.op, (ast.Add, ast.Sub)) else "invert a factor"
-            if self._turn(node, changed):
-                return ast.BinOp(node.left, other[type(node.op)](), node.right)
-            if self._turn(node, "drop the right side"):
-                return node.left
-            if isinstance(node.op, (ast.Add, ast.Mult)) and self._turn(node, "drop the left side"):
-                return node.right
-            for side in ("left", "right"):
-                operand = getattr(node, side)
-                whole = isinstance(operand, ast.Constant) and isinstance(operand.value, int)
-                if whole and self._turn(node, "change the whole number"):
-                    setattr(node, side, ast.Constant(operand.value + 1))
-                    return node
-        return self.generic_visit(node)
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
-        if isinstance(node.op, ast.USub) and self._turn(node, "flip the sign"):
-            return node.operand
-        return self.generic_visit(node)
-
-    def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        """Whole numbers elsewhere than in sums and products are axes and counts."""
-        if isinstance(node.value, float) and self._turn(node, "change the constant"):
-            return ast.Constant(node.value + 0.5)
-        return node
-
-    def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        """a, b, c = ...: neighbours change places."""
-        target = node.targets[0]
-        if isinstance(target, ast.Tuple):
-            for i in range(len(target.elts) - 1):
-                pair = target.elts[i : i + 2]
-                words = [ast.unparse(name) for name in pair]
-                if words[0] != words[1] and "*" not in "".join(words) and self._turn(node, f"swap {i}"):
-                    target.elts[i : i + 2] = pair[::-1]
-                    return node
-        return self.generic_visit(node)
 
 
 def codes(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -136,6 +101,29 @@ def replaced(functions: list[types.FunctionType], code: types.CodeType) -> Itera
             function.__code__ = own
 
 
+def cells() -> dict[str, rnncells.Cell]:
+    """The cells of the tests, wide enough, and with no number at its default, where much is 0 or 1."""
+    wide = {name: dataclasses.replace(cell, features=FEATURES) for name, cell in CASES.items()}
+    others = {
+        f"{name}, otherwise": dataclasses.replace(wide[name], **changes)
+        for name, changes in OTHERWISE.items()
+    }
+    return {name: moved(cell) for name, cell in (wide | others).items()}
+
+
+def moved(cell: rnncells.Cell) -> rnncells.Cell:
+    """The cell with each of its numbers changed, within its range."""
+    changes = {}
+    for field in dataclasses.fields(cell):
+        value, bounds = getattr(cell, field.name), field.metadata
+        if "low" in bounds and isinstance(value, float):
+            low, high = (bounds[end] for end in ("low", "high"))
+            near = (0.75 * value + 0.1, 0.75 * value)
+            fits = [n for n in near if (low is None or low < n) and (high is None or n < high)]
+            changes[field.name] = fits[0]
+    return dataclasses.replace(cell, **changes)
+
+
 def by_ticks(cell: rnncells.Cell, params, carry, xs) -> list[np.ndarray]:
     """The states and outputs of ticks, one by one, outside jit."""
     weights, found = cell.prepare(params, like=at(xs, 0)), []
@@ -155,12 +143,12 @@ def by_chunks(cell: rnncells.Cell, params, carry, xs) -> list[np.ndarray]:
 class Check:
     """One cell against its reference, one way."""
 
-    def __init__(self, name: str, way: Callable, length: int) -> None:
-        self.name, self.way, self.cell = name, way, CASES[name]
+    def __init__(self, name: str, cell: rnncells.Cell, way: Callable, length: int) -> None:
+        self.name, self.way, self.cell = name, way, cell
         params, xs = random_params(self.cell, dtype=jnp.float64), inputs(self.cell, length, BATCH)
         carry = self.cell.initial_carry(params, BATCH, like=at(xs, 0))
-        for t in range(T):
-            carry, _ = self.cell(params, carry, at(xs, -1 - t))
+        for t in range(BEFORE):
+            carry, _ = self.cell(params, carry, at(xs, -1 - t % length))
         self.args = to_numpy((params, carry, xs))
         count = len(jax.tree.leaves(carry))
         last = reference(self.cell, *self.args)
@@ -203,12 +191,11 @@ class Check:
         return seen
 
 
-def checks(names: Iterable[str]) -> list[Check]:
-    found = [Check(name, by_ticks, T) for name in names]
-    for name in names:
-        cell = CASES[name]
+def checks(cells: dict[str, rnncells.Cell]) -> list[Check]:
+    found = [Check(name, cell, by_ticks, T) for name, cell in cells.items()]
+    for name, cell in cells.items():
         if isinstance(cell, LinearCell) and cell.chunk_size is not None:
-            found.append(Check(name, by_chunks, cell.chunk_size + 2))
+            found.append(Check(name, cell, by_chunks, cell.chunk_size + 2))
     return found
 
 
@@ -221,29 +208,15 @@ def unnoticed(reached_by: list[Check]) -> bool:
     return all(check.passes() for check in reached_by)
 
 
-def mutants(file: str, reached: set[int]) -> Iterator[tuple[Mutation, ast.AST]]:
-    """Every mutation of the functions of a file, on lines that are reached."""
-    tree = ast.parse(pathlib.Path(file).read_text())
-    for i, statement in enumerate(tree.body):
-        which = 0
-        while True:
-            changed, mutation = copy.deepcopy(tree), Mutation(which)
-            changed.body[i] = mutation.visit(changed.body[i])
-            if mutation.count <= which:
-                break
-            which += 1
-            if mutation.line in reached and isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
-                yield mutation, ast.fix_missing_locations(changed)
-
-
 def main(wanted: list[str]) -> int:
     jax.config.update("jax_enable_x64", True)
     console = rich.console.Console()
-    home = {name: inspect.getfile(type(cell)) for name, cell in CASES.items()}
+    every = cells()
+    home = {name: inspect.getfile(type(cell)) for name, cell in every.items()}
     files = {home.get(word, str(ROOT / word)) for word in wanted}
-    names = [name for name in CASES if home[name] in files]
+    own = {name: cell for name, cell in every.items() if home[name] in files}
     reach: dict[tuple[str, int], list[Check]] = collections.defaultdict(list)
-    for check in checks(names if {home[name] for name in names} == files else list(CASES)):
+    for check in checks(own if files and {home[name] for name in own} == files else every):
         for place in check.lines():
             reach[place].append(check)
     files = sorted({file for file, _ in reach if file in files or not files})

@@ -139,7 +139,7 @@ def test_configs_come_back(tmp_path):
     config = adding.Config(
         features=(3, 4),
         chrono=2.0,
-        fields={"forget_bias": 1.0},
+        fields={"recurrent_init.scale": 1.0},
         optimizer=Optimizer(clip_norm=None, kind="sgd"),
         training=Training(lengths=(3, 5), memory=1.5),
         placement=Placement(devices=2),

@@ -10,7 +10,7 @@ import pytest
 import tyro
 
 from experiments import adding, load, predict, sweep
-from experiments.harness import axes, processes, ranking, run, search, session
+from experiments.harness import axes, command_line, processes, ranking, run, session
 from experiments.harness.options import Training
 from experiments.harness.settings import parsed, placed, settings
 from tests.echo import small
@@ -72,7 +72,7 @@ def test_a_point_is_placed_where_it_belongs():
     assert config.optimizer.schedule == "cosine"
     alone = axes.settled(SMALL, point, "GRU")
     assert (alone.optimizer.learning_rate, alone.cells) == (0.1, ("GRU",))
-    words = shlex.split(ranking.command_line("adding", alone))
+    words = shlex.split(command_line.command_line("adding", alone))
     assert tyro.cli(adding.Config, args=words[3:]) == alone
 
 
@@ -143,48 +143,13 @@ def test_one_program_for_each_shape(here):
     assert predict(model, np.ones((2, 6, 2), np.float32)).shape == (2, 6, 1)
     words = shlex.split((out / "best.sh").read_text())
     alone = tyro.cli(adding.Config, args=words[3:])
-    run.main("adding", dataclasses.replace(alone, out=here / "alone"))
+    training = dataclasses.replace(alone.training, first_seed=0)  # the seeds of the sweep
+    run.main("adding", dataclasses.replace(alone, out=here / "alone", training=training))
     lines = [json.loads(line) for line in (here / "alone/metrics.jsonl").read_text().splitlines()]
     keys = ["cell", "learning_rate", "features"]
     best = ranking.ranked(table, keys, "mse").row(0, named=True)
     own = table.filter(*(polars.col(key) == best[key] for key in keys))
     assert [line["test"]["mse"] for line in lines if "test" in line] == own["test_mse"].to_list()
-
-
-@pytest.mark.laws
-def test_optuna_chooses_cells_and_widths(here):
-    config = sweep.Config(
-        dataclasses.replace(SMALL, out=here / "out"),
-        vary=("cell=Elman,GRU", "features=3,4", "learning_rate=1e-3:1e-1:log"),
-        search="tpe",
-        trials=6,
-        at_once=6,
-    )
-    sweep.main(config)
-    table = polars.read_csv(here / "out/sweep.csv")
-    assert len(table) == 12
-    assert table.group_by("learning_rate").len()["len"].to_list() == [2] * 6
-    assert sorted(table["run"].to_list()) == list(range(12))
-
-
-def test_workers_share_a_study_exactly_where_they_do_the_same():
-    base = sweep.Config(SMALL, vary=("learning_rate=1e-3:1e-1:log",), search="tpe", at_once=4)
-
-    def name(**changes):
-        return search.study_name(
-            dataclasses.replace(base, experiment=dataclasses.replace(SMALL, **changes)), "Elman"
-        )
-
-    assert name() == name(out="elsewhere", resume=True)
-    others = [
-        {"length": 7},
-        {"features": 5},
-        {"training": dataclasses.replace(TRAINING, updates=6)},
-        {"chrono": 3.0},
-    ]
-    assert len({name(), *(name(**change) for change in others)}) == 5
-    assert search.study_name(dataclasses.replace(base, vary=("learning_rate=1e-3:1:log",)), "Elman") != name()
-    assert search.study_name(base, "GRU") != search.study_name(base, None)
 
 
 def test_other_options_of_an_experiment_vary_too():

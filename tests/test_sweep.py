@@ -10,13 +10,12 @@ import sys
 
 import jax
 import numpy as np
-import optuna
 import polars
 import pytest
 import tyro
 
-from experiments import adding, copy, sweep
-from experiments.harness import processes, ranking, search, session
+from experiments import adding, copy, plot, sweep
+from experiments.harness import command_line, options, processes, ranking, search
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.options import Placement, Training
 from experiments.harness.population import Population, Run
@@ -141,7 +140,10 @@ def test_what_a_grid_leaves(here, capsys):
     assert table["test_mse"].is_finite().all()
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((out / "config.json").read_text())["vary"] == list(config.vary)
-    # The best point, alone, gives the very same numbers.
+    plot.main(plot.Config((out,), here / "again"))
+    assert (here / "again/sweep.csv").read_bytes() == (out / "sweep.csv").read_bytes()
+    assert (here / "again/sweep.png").read_bytes().startswith(b"\x89PNG")
+    # The best point, on fresh seeds in a folder beside; alone on those of the sweep, it gives its numbers.
     command = (out / "best.sh").read_text()
     shown = capsys.readouterr().out
     assert command.strip() in shown.replace("\n", " ").replace("  ", " ") or command.strip() in shown
@@ -150,7 +152,10 @@ def test_what_a_grid_leaves(here, capsys):
     alone = tyro.cli(adding.Config, args=words[3:])
     best = ranking.ranked(table, ["learning_rate", "chrono"], "mse").row(0, named=True)
     assert (alone.optimizer.learning_rate, alone.chrono) == (best["learning_rate"], best["chrono"])
-    adding.main(alone)
+    assert list(alone.training.all_seeds) == [2, 3]
+    assert alone.out == pathlib.Path("runs/sweep-adding-best")
+    training = dataclasses.replace(alone.training, first_seed=0)
+    adding.main(dataclasses.replace(alone, training=training, out=pathlib.Path("runs/adding")))
     lines = [json.loads(line) for line in (here / "runs/adding/metrics.jsonl").read_text().splitlines()]
     scores = [line["test"]["mse"] for line in lines if "test" in line]
     assert (
@@ -190,125 +195,15 @@ def test_ranking_means_over_seeds_and_puts_what_is_not_finite_last():
     assert best_first["mean"].to_list() == pytest.approx([0.2, 0.6, None])
 
 
-def test_random_points_are_where_they_should_be():
-    config = sweep.Config(
-        SMALL,
-        vary=("learning_rate=1e-4:1e-1:log", "zoneout=0:.5", "clip_norm=1,2"),
-        search="random",
-        trials=400,
-    )
-    points = search.points(config)
-    assert points == search.points(config)
-    assert points[:5] == search.points(dataclasses.replace(config, trials=5))
-    rates, zoneout, norms = (np.array([point[axis.name] for point in points]) for axis in config.axes())
-    for values, low, high in ((np.log10(rates), -4, -1), (zoneout, 0, 0.5)):
-        counts, _ = np.histogram(values, 5, (low, high))
-        assert counts.sum() == 400
-        assert counts.min() > 50
-    assert set(norms) == {1.0, 2.0}
-
-
-@pytest.mark.laws
-def test_optuna_proposes_and_two_workers_search_together(here):
-    storage = f"sqlite:///{here / 'shared.db'}"
-    for worker in range(2):
-        sweep.main(
-            sweep.Config(
-                dataclasses.replace(SMALL, out=here / f"worker-{worker}"),
-                vary=("learning_rate=1e-3:1e-1:log", "forget_bias=0,1"),
-                search="tpe",
-                trials=4 * (worker + 1),
-                at_once=4,
-                storage=storage,
-            )
-        )
-    (study,) = optuna.get_all_study_summaries(search.opened(storage))
-    trials = optuna.load_study(study_name=study.study_name, storage=search.opened(storage)).trials
-    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 8
-    tables = [polars.read_csv(here / f"worker-{worker}/sweep.csv") for worker in range(2)]
-    assert [len(table) for table in tables] == [8, 8]
-    for trial, (_, rows) in zip(
-        trials, polars.concat(tables).group_by("learning_rate", maintain_order=True), strict=True
-    ):
-        assert rows["learning_rate"][0] == trial.params["learning_rate"]
-        assert trial.value == pytest.approx(rows["validation_mse"].mean())
-
-
-@pytest.mark.laws
-def test_a_search_that_was_stopped_goes_on_with_the_points_that_were_asked(here):
-    config = sweep.Config(
-        dataclasses.replace(SMALL, out=here / "out"),
-        vary=("learning_rate=1e-3:1e-1:log",),
-        search="tpe",
-        trials=6,
-        at_once=4,
-    )
-    train, calls = session.Session.train, []
-
-    def stopping(self, cell, runs, first=0, config=None):
-        calls.append([each.numbers["learning_rate"] for each in runs])
-        self.stop = len(calls) == 2  # as a signal would, in the middle of the second population
-        return train(self, cell, runs, first, config)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session.Session, "train", stopping)
-        with pytest.raises(SystemExit) as end:
-            sweep.main(config)
-        assert end.value.code == 130
-        sweep.main(
-            dataclasses.replace(config, experiment=dataclasses.replace(config.experiment, resume=True))
-        )
-    assert calls[2] == calls[1]  # the same points, from their checkpoint
-    assert len(calls) == 4
-    table = polars.read_csv(here / "out/sweep.csv")
-    assert table["learning_rate"].to_list() == [*calls[0], *calls[1], *calls[3]]
-    assert table["learning_rate"].n_unique() == 6  # what is drawn now was not drawn before
-    assert table["run"].to_list() == list(range(12))
-
-
-def test_workers_that_start_together_draw_different_points(here, monkeypatch):
-    drawn = []
-
-    def train(self, cell, runs, first=0, config=None):
-        drawn.append([each.numbers["learning_rate"] for each in runs[::2]])
-        raise session.StopRequested("enough")
-
-    monkeypatch.setattr(session.Session, "train", train)
-    for out in ("a", "b"):
-        experiment = dataclasses.replace(SMALL, out=here / out)
-        with pytest.raises(SystemExit):
-            sweep.main(
-                sweep.Config(experiment, vary=("learning_rate=1e-3:1e-1:log",), search="tpe", trials=4)
-            )
-    assert len({*drawn[0], *drawn[1]}) == len(drawn[0]) + len(drawn[1]) == 8
-
-
-@pytest.mark.parametrize(
-    ("text", "search"),
-    [
-        ("learning_rate", "grid"),
-        ("learning_rate=", "grid"),
-        ("=1,2", "grid"),
-        ("learning_rate=1,x", "grid"),
-        ("learning_rate=1,nan", "grid"),
-        ("learning_rate=1:2", "grid"),
-        ("learning_rate=0:2:log:3", "grid"),
-        ("learning_rate=2:1:log:3", "grid"),
-        ("learning_rate=1:2:log:3", "random"),
-        ("learning_rate=1:2:lag", "random"),
-    ],
-)
-def test_bad_axes(text, search):
-    with pytest.raises(ValueError, match=r"vary: expected name=value.*got " + re.escape(repr(text))):
-        sweep.Config(SMALL, vary=(text,), search=search)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"vary": ()}, "vary: expected different names"),
         ({"vary": ("l1=1,2", "l1=3")}, "vary: expected different names"),
+        ({"vary": ("zoneout=.1,.2", "Zoneout.rate=.3")}, "vary: expected different names"),
+        ({"vary": ("l1=1,2,1",)}, "vary: expected different values, got 'l1=1,2,1'"),
         ({"trials": 0}, "trials: expected at least 1, got 0"),
+        ({"trials": 5}, "trials: expected none with search=grid, which tries all, got 5"),
         ({"storage": "sqlite:///x.db"}, "storage: expected none with search=grid"),
         ({"search": "tpe", "at_once": 1, "vary": ("l1=0:1",)}, "at_once: expected at least one point"),
     ],
@@ -344,7 +239,7 @@ def test_a_number_out_of_range_is_refused_before_anything_runs(search, here, cap
             cells=("MinGRU",),
             length=33,
             chrono=0.1 + 0.2,
-            fields={"forget_bias": 1e-7, "recurrent_init.scale": 2.0},
+            fields={"recurrent_init.scale": 2.0, "input_init.scale": 1e-7},
             optimizer=Optimizer(kind="sgd", clip_norm=None, learning_rate=1 / 3, noise=1e-9),
             training=Training(updates=100, lengths=(5, 9), truncate_every=4),
         ),
@@ -353,13 +248,15 @@ def test_a_number_out_of_range_is_refused_before_anything_runs(search, here, cap
 )
 def test_a_command_says_exactly_what_the_config_says(config):
     name = type(config).__module__.removeprefix("experiments.")
-    words = shlex.split(ranking.command_line(name, config))
+    words = shlex.split(command_line.command_line(name, config))
     assert words[:3] == ["python", "-m", f"experiments.{name}"]
     assert tyro.cli(type(config), args=words[3:]) == config
 
 
 def test_every_experiment_may_be_swept():
-    assert sweep.experiments() == {"adding": adding.Config, "copy": copy.Config}
+    known = sweep.experiments()
+    assert {"adding": adding.Config, "copy": copy.Config}.items() <= known.items()
+    assert all(issubclass(config, options.Config) for config in known.values())
 
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -6,6 +6,7 @@
     timing.py     how contenders take turns
     options.py    the command line
     layers.py     what is timed: one layer
+    cells.py      what is timed: every cell, and the scans of linear ones
     loops.py      the training loops that users of Flax write, and ours
     training.py   what is timed: one run, and many
     __main__.py   `python -m experiments.benchmark`

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from experiments.benchmark import layers, report, summary, training
+from experiments.benchmark import cells, layers, report, summary, training
 from experiments.benchmark.options import ALL, Config, Section
 from experiments.benchmark.report import Row
 from experiments.harness.processes import use_every_core
@@ -25,6 +25,8 @@ SECTIONS: dict[Section, Callable[[Config, Progress], Iterator[Row]]] = {
     "linear": layers.linear,
     "sweep": training.sweep,
     "train": training.train,
+    "cells": cells.cells,
+    "scans": cells.scans,
 }
 
 

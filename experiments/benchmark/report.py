@@ -22,6 +22,9 @@ import matplotlib.pyplot as plt
 
 Row = dict[str, Any]
 FORWARD, GRADIENT, COMPILE, TRAINING = "forward", "forward+gradient", "compile", "training"
+PLAIN, CHUNKS = "plain scan", "in chunks"
+MARK = 1.05
+"""A ratio above which a cell is marked; what is below may be noise."""
 LOOPS: dict[str, dict[str, str]] = {
     "flax script": {
         "sweep": "a plain Flax script of vmapped nn.RNN(OptimizedLSTMCell)",
@@ -77,7 +80,9 @@ def measured(rows: list[Row]) -> str:
 
 
 def tabulate(rows: list[Row]) -> list[dict[str, str]]:
-    """The measurements of one section, a line for each contender."""
+    """The measurements of one section, a line for each contender; or for each cell."""
+    if rows[0]["section"] in ("cells", "scans"):
+        return costs(rows) if rows[0]["section"] == "cells" else forms(rows)
     passes = [label for label in (FORWARD, GRADIENT, COMPILE, TRAINING) if find(rows, **{"pass": label})]
     loops = TRAINING in passes
     lines = []
@@ -99,6 +104,41 @@ def tabulate(rows: list[Row]) -> list[dict[str, str]]:
                 line["temp MB"] = f"{facts['temp_bytes'] / 1e6:.2f}" if "temp_bytes" in facts else ""
                 line["compile s"] = f"{facts['compile_seconds']:.2f}" if "compile_seconds" in facts else ""
             lines.append(line)
+    return lines
+
+
+def costs(rows: list[Row]) -> list[dict[str, str]]:
+    """A line for each cell, the one that gains least first; `unroll` over the plain scan."""
+    shapes = dict.fromkeys(row["shape"] for row in rows)
+    lines: dict[str, dict[str, str]] = {}
+    for row in sorted(find(rows, name="unroll"), key=lambda row: -row["ratio"]):
+        (plain,) = find(rows, name=PLAIN, cell=row["cell"], shape=row["shape"])
+        line = lines.setdefault(row["cell"], {"cell": row["cell"]} | {f"{s}: ms, MB": "" for s in shapes})
+        time, memory = (
+            f"{text} {ratio:.2f}{' **above**' if ratio > MARK else ''}"
+            for text, ratio in (
+                (f"{row['median_ms']:.3g}", row["ratio"]),
+                (f"{row['temp_bytes'] / 1e6:.3g}", row["temp_bytes"] / max(plain["temp_bytes"], 1)),
+            )
+        )
+        line[f"{row['shape']}: ms, MB"] = f"{time}, {memory}{'' if row['agrees'] else ' (wrong)'}"
+    return list(lines.values())
+
+
+def forms(rows: list[Row]) -> list[dict[str, str]]:
+    """A line for each cell and length, a column for each form."""
+    lines = []
+    for cell, shape in dict.fromkeys((row["cell"], row["shape"]) for row in rows):
+        line = {"cell": cell, "T": f"{int(shape.split(',')[1]):,}"}
+        for row in find(rows, cell=cell, shape=shape):
+            gigabytes = row["temp_bytes"] / 1e9
+            said = f"does not fit: {gigabytes:.3g} GB"
+            if "median_ms" in row:
+                wrong = "" if row["agrees"] else " (wrong)"
+                ratio = "" if row["name"] == row["base"] else f", {row['ratio']:.3g}x"
+                said = f"{row['median_ms']:.3g} ms{ratio}, {gigabytes:.2g} GB{wrong}"
+            line[row["name"]] = said
+        lines.append(line)
     return lines
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from experiments.benchmark import peers
-from experiments.benchmark.report import COMPILE, GRADIENT, LOOPS, TRAINING, Row, find
+from experiments.benchmark.report import COMPILE, GRADIENT, LOOPS, PLAIN, TRAINING, Row, find
 from experiments.harness.tables import markdown
 
 NAMES = {
@@ -30,7 +30,15 @@ class Finding(NamedTuple):
 
 def summarise(rows: list[Row]) -> str:
     """A sentence, and a row for each workload and rival; what was not measured is left out."""
-    found = [*layers(rows), *sharded(rows), *lengths(rows), *linear(rows), *training(rows)]
+    found = [
+        *layers(rows),
+        *sharded(rows),
+        *lengths(rows),
+        *linear(rows),
+        *training(rows),
+        *cells(rows),
+        *scans(rows),
+    ]
     if not found:
         return ""
     lines = []
@@ -106,6 +114,27 @@ NAMES = {
     "haiku": "Haiku",
     "keras": "Keras (JAX)",
 }
+
+
+def cells(rows: list[Row]) -> Iterator[Finding]:
+    pairs = [
+        (row, find(rows, section="cells", name=PLAIN, cell=row["cell"], shape=row["shape"])[0])
+        for row in find(rows, section="cells", name="unroll")
+    ]
+    if pairs:
+        work, rival = f"{len({row['cell'] for row, _ in pairs})} cells", "plain jax.lax.scan of their ticks"
+        yield Finding(f"{work}, forward and gradient", rival, [1 / row["ratio"] for row, _ in pairs])
+        memory = [plain["temp_bytes"] / row["temp_bytes"] for row, plain in pairs if row["temp_bytes"]]
+        yield Finding(f"{work}, temporary memory", rival, memory)
+
+
+def scans(rows: list[Row]) -> Iterator[Finding]:
+    own = find(rows, section="scans")
+    for name, rival in (("associative", "associative scan"), (PLAIN, "plain jax.lax.scan")):
+        if timed := [row for row in find(own, name=name) if "ratio" in row]:
+            ticks, kinds = sorted(_ticks(row) for row in timed), len({row["cell"] for row in timed})
+            work = f"{kinds} linear cells in chunks, T = {ticks[0]:,} to {ticks[-1]:,}"
+            yield Finding(work, rival, [row["ratio"] for row in timed])
 
 
 def _ticks(row: Row) -> int:

@@ -5,11 +5,22 @@
     data.py              finite data: parts, and how batches are taken from them on the device
     given.py             arrays that users hand over, checked
     encoding.py          numbers and symbols of the world as those of a model, and back
+    csv_file.py          columns of a CSV file, its mistakes by line, and what was left out
+    ngrams.py            what follows, by counting
+    series.py            series in time: windows, divided in time, and models of their changes
+    string_pairs.py      strings and their answers: dates, sums, and those of a file
+    labelled_texts.py    texts with a class each, as tokens, divided by what belongs together
+    formants.py          synthetic speech
+    ctc.py               labels of sequences without their times
     supervised.py        tasks on finite data: classes and numbers
     answers.py           what a trained model is asked, and what it says
+    encoder_decoder.py   from one sequence of tokens to another, with attention
+    transformer.py       a small one, as a reference
+    budget.py            models with as many parameters
     placement.py         where runs go
     saved.py             configs and tasks as JSON, and back
     options.py           Config: the command line of an experiment, its parts, and the cells that it builds
+    command_line.py      a config from the command line and from a file, and the command of a config
     settings.py          options that decide shapes, by name
     processes.py         cores and other processes: how they meet, and what is said when one is lost
     learner.py           how one run learns from one batch
@@ -17,10 +28,14 @@
     train.py             one run as pure functions of a key and its numbers
     memory.py            what a program takes, and what a device has
     population.py        many runs as one compiled program, over devices and processes
+    provenance.py        with what a run was made
+    owner.py             one owner of a folder at a time
     checkpoint.py        the states of a training, whole and verified
     record.py            metrics.jsonl and TensorBoard's events, while training
     standing.py          how runs stand to each other
     weights.py           the best weights of a run, and what they are of, as files
+    interrupts.py        the wish to stop, heard at any time
+    progress.py          how far runs are: bars, or lines where there is no terminal
     folder.py            the folder of an experiment: a new one, or the one to go on in
     course.py            runs on their way, on the host: advance, validate, record, save
     session.py           one experiment while it runs: its record, its screen, and the wish to stop
@@ -28,9 +43,13 @@
     plots.py             and as pictures
     run.py               an experiment from beginning to end, and what ends it early
     trained.py           what a run has left, to be used
+    compression.py       and made smaller
     fitting.py           a model fitted to arrays of the user
+    text.py              text, its symbols, and more of it from a model
+    corpus.py            a text divided, and counting as an opponent
     axes.py              a sweep: what varies
     search.py            which points are tried
+    study.py             and which Optuna proposes
     landscape.py         what they look like
     ranking.py           and which is best
 

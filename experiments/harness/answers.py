@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
 
+from experiments.harness import csv_file
 from experiments.harness.supervised import Classification
 from rnncells.tasks import Task
 from rnncells.tasks.base import extras
@@ -14,44 +17,46 @@ from rnncells.tasks.base import extras
 
 def read(file: pathlib.Path, task: Task) -> tuple[Any, Any]:
     """Numbers: inputs [N, T, I] or tokens [N, T] in a .npy file, or as `inputs` beside `lengths` in an .npz
-    file; or one sequence, a tick in each line, in a .csv file."""
+    file; or one sequence, a tick in each line, in a .csv file.
+
+    Raises:
+        ValueError: for another file, and what is wrong in it.
+    """
     if not file.exists():
         raise ValueError(f"{file}: expected a file, found none.")
-    if file.suffix == ".npz":
-        with np.load(file) as held:
-            if "inputs" not in held:
-                raise ValueError(
-                    f"{file}: expected an array named inputs, found {', '.join(held) or 'none'}."
-                )
-            return held["inputs"], held.get("lengths")
-    if file.suffix == ".npy":
-        return np.load(file), None
+    if file.suffix in (".npy", ".npz"):
+        return _arrays(file)
     if file.suffix != ".csv":
         raise ValueError(f"{file}: expected a name that ends with .npy, .npz or .csv.")
     rows: list[list[float]] = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
-        cells = [cell.strip() for cell in line.split(",")]
-        try:
-            rows.append([float(cell) for cell in cells])
-        except ValueError:
-            if number > 1:  # the first line may be names
-                bad = next(i for i, cell in enumerate(cells, 1) if not _is_number(cell))
-                words = f"expected a number, got {cells[bad - 1]!r}"
-                raise ValueError(f"{file}, line {number}, column {bad}: {words}.") from None
-        if rows and len(rows[-1]) != len(rows[0]):
-            raise ValueError(f"{file}, line {number}: expected {len(rows[0])} columns, got {len(rows[-1])}.")
+    for place, (line, cells) in enumerate(csv_file.fields(file)):
+        numbers = [csv_file.number(cell) for cell in cells]
+        bad = [i for i, number in enumerate(numbers) if not math.isfinite(number)]
+        if place == 0 and len(bad) == len(cells):  # names
+            continue
+        if bad:
+            words = f"expected a number, got {cells[bad[0]]!r}"
+            raise ValueError(f"{file}, line {line}, column {bad[0] + 1}: {words}.")
+        if rows and len(numbers) != len(rows[0]):
+            raise ValueError(f"{file}, line {line}: expected {len(rows[0])} columns, got {len(numbers)}.")
+        rows.append(numbers)
     if not rows:
         raise ValueError(f"{file}: expected numbers, found none.")
     whole = np.array(rows, np.float32)[None]
     return (whole[..., 0].astype(np.int32), None) if getattr(task, "tokens", None) else (whole, None)
 
 
-def _is_number(text: str) -> bool:
+def _arrays(file: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        with file.open("rb") as opened:
+            held = np.load(opened)
+            arrays = {"inputs": held} if isinstance(held, np.ndarray) else dict(held)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        words = f"expected arrays of numbers that NumPy has saved ({error or type(error).__name__})"
+        raise ValueError(f"{file}: {words}.") from None
+    if "inputs" not in arrays:
+        raise ValueError(f"{file}: expected an array named inputs, found {', '.join(arrays) or 'none'}.")
+    return arrays["inputs"], arrays.get("lengths")
 
 
 def rows(outputs: np.ndarray, task: Task) -> list[dict[str, Any]]:

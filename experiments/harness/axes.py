@@ -54,6 +54,8 @@ class Axis(NamedTuple):
                 f"vary: expected name=value,value,... or name={form} (or linear) with low < high for"
                 f" search={search}, got {text!r}."
             ) from None
+        if len(set(axis.values)) < len(axis.values):
+            raise ValueError(f"vary: expected different values, got {text!r}.")
         return axis
 
     @staticmethod

@@ -70,6 +70,13 @@ class Checkpoints:
             raise CheckpointError(f"The folder {self.folder} cannot be read: {_why(error)}.") from error
         return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
+    def about(self) -> dict[str, Any] | None:
+        """That of the last checkpoint whose record is whole; the state is not read."""
+        for update in reversed(self.updates()):
+            with contextlib.suppress(Exception):  # a damaged record is named when it is restored
+                return self._record(update)["about"]
+        return None
+
     def save(self, update: int, state: Any, about: dict[str, Any], loss: float) -> None:
         """Saves a pytree of arrays and typed keys, and JSON about it; all is written when it returns.
 

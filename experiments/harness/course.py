@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 from experiments.harness import processes, weights
 from experiments.harness.checkpoint import Checkpoints
@@ -18,6 +17,7 @@ from experiments.harness.data import count, segments
 from experiments.harness.learner import State
 from experiments.harness.options import Config, ConfigError, Training, plain
 from experiments.harness.population import Population
+from experiments.harness.progress import Progress
 from experiments.harness.record import Line, Record, finite
 from experiments.harness.standing import standing
 from experiments.harness.train import Train, streaming
@@ -31,11 +31,13 @@ class Host(Protocol):
     """What a course needs of the session that it is in."""
 
     config: Config
-    record: Record
     console: Console
     progress: Progress
     active: bool
     stop: bool
+
+    @property
+    def record(self) -> Record: ...
 
 
 class Course:
@@ -46,7 +48,8 @@ class Course:
         self.runs, self.training = population.runs, training
         self.names = range(first, first + len(self.runs))
         everything = not first and len(self.runs) == self.training.seeds
-        self.label = self.cell if everything else f"{self.cell} {first}-{self.names[-1]}"
+        which = f"runs {first} to {self.names[-1]}" if len(self.names) > 1 else f"run {first}"
+        self.label = self.cell if everything else f"{self.cell}, {which}"
         self.checkpoints = Checkpoints(
             here.config.out / "checkpoints" / f"{self.cell}-{first}", self.training.keep
         )

@@ -6,6 +6,7 @@ What users hand over is batch-major, [N, T, ...]; what models and tasks see is t
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -42,7 +43,13 @@ def count(part: Arrays) -> int:
     return int(part.mask.shape[0])
 
 
-def split(whole: Arrays, validation: float = 0.15, test: float = 0.15, seed: int | None = 0) -> Parts:
+def split(
+    whole: Arrays,
+    validation: float = 0.15,
+    test: float = 0.15,
+    seed: int | None = 0,
+    groups: Sequence[Hashable] | None = None,
+) -> Parts:
     """Sequences as a training, a validation and a test part.
 
     Args:
@@ -50,24 +57,44 @@ def split(whole: Arrays, validation: float = 0.15, test: float = 0.15, seed: int
         validation, test: which fraction of them each part gets, rounded; a part of 0 is None.
         seed: of the order in which they are dealt; None keeps theirs, so that validation comes after training
             and the test after both, as data in time need it.
+        groups: of each sequence, such as the document that it is from: whole groups are dealt, so that none
+            is in two parts.
 
     Raises:
         ValueError: where a part would be empty.
     """
-    total = count(whole)
+    names = range(count(whole)) if groups is None else groups
+    members: dict[Hashable, list[int]] = {}
+    for row, name in enumerate(names):
+        members.setdefault(name, []).append(row)
+    total, what = len(members), "sequences" if groups is None else "groups"
     sizes = [round(total * fraction) for fraction in (validation, test)]
     for name, fraction, size in zip(("validation", "test"), (validation, test), sizes, strict=True):
         if not 0 <= fraction < 1 or (fraction and not size):
             raise ValueError(
-                f"{name}: expected a fraction that holds some of {total} sequences, got {fraction}."
+                f"{name}: expected a fraction that holds some of {total} {what}, got {fraction}."
             )
     rest = total - sum(sizes)
     if rest < 1:
-        raise ValueError(f"validation, test: expected to leave some of {total} sequences, got {sum(sizes)}.")
+        raise ValueError(f"validation, test: expected to leave some of {total} {what}, got {sum(sizes)}.")
     order = np.arange(total) if seed is None else np.random.default_rng(seed).permutation(total)
-    chosen = order[:rest], order[rest : rest + sizes[0]], order[rest + sizes[0] :]
-    train, *others = (jax.tree.map(lambda a, own=own: np.asarray(a)[own], whole) for own in chosen)
+    dealt = list(members.values())
+    chosen = [
+        [row for group in own for row in dealt[group]]
+        for own in (order[:rest], order[rest : rest + sizes[0]], order[rest + sizes[0] :])
+    ]
+    train, *others = (
+        jax.tree.map(lambda a, rows=rows: np.asarray(a)[np.array(rows, int)], whole) for rows in chosen
+    )
     return Parts(train, *(part if count(part) else None for part in others))
+
+
+def check_fractions(validation: float, test: float) -> None:
+    """Both parts are wanted, and training as well."""
+    if min(validation, test) <= 0 or validation + test >= 1:
+        raise ValueError(
+            f"validation, test: expected fractions that leave some for training, got {validation} and {test}."
+        )
 
 
 def streams(tokens: Any, number: int) -> Arrays:

@@ -36,6 +36,10 @@ class Scaler:
         """float64 [..., I], in the original unit."""
         return np.asarray(values, np.float64) * self.deviation + self.mean
 
+    def columns(self, places: Sequence[int]) -> Scaler:
+        """Of some of the columns, in this order."""
+        return Scaler(tuple(self.mean[i] for i in places), tuple(self.deviation[i] for i in places))
+
     def plain(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {"mean": list(self.mean), "deviation": list(self.deviation)}

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 import polars
 
-from experiments.harness.plots import logarithmic
+from experiments.harness.plots import legend, logarithmic
 from experiments.harness.record import number
 from experiments.harness.standing import shown
 from rnncells.tasks import Task
@@ -63,8 +63,7 @@ def landscape(
             axes.spines[["top", "right"]].set_visible(False)
             _mark_lost(axes, ranking, name, higher_is_better(task))
         panels.flat[0].set_ylabel(words)
-        legend = "band: best to worst seed" if grid else None
-        panels.flat[0].legend(frameon=False, fontsize=8, title=legend, title_fontsize=8)
+        legend(panels.flat[0], "band: best to worst seed" if grid else "")
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -48,3 +48,11 @@ def _limit() -> int | None:
     """Bytes that the group of this process may have in all."""
     words = LIMIT.read_text().strip() if LIMIT.exists() else ""
     return int(words) if words.isdecimal() else None
+
+
+def said(error: BaseException) -> str | None:
+    """What to say where a device has no room left; None for other errors."""
+    if not isinstance(error, RuntimeError) or "RESOURCE_EXHAUSTED" not in str(error):
+        return None
+    why = str(error).splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")
+    return f"memory: {why}; a smaller batch_size, evaluate_at_once, at_once or features takes less."

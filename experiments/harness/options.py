@@ -14,8 +14,9 @@ import numpy as np
 
 import rnncells
 from experiments.harness import answers
-from experiments.harness.hyperparameters import Hyperparameters, Optimizer, check_words
-from experiments.harness.model import Model, ModelFactory, Pooling, stacked, widths
+from experiments.harness.hyperparameters import ALIASES, Hyperparameters, Optimizer, check_words, numeric
+from experiments.harness.model import Model, ModelFactory, stacked, widths
+from experiments.harness.model import Pooling as Pooling
 from experiments.harness.model import make_cell as make_cell
 from experiments.harness.placement import Placement as Placement
 from experiments.harness.saved import plain as plain
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     CellName = str
 else:
     CellName = Literal[tuple(rnncells.CELLS)]
+
+
+GIVEN = {
+    "chrono": (*ALIASES["chrono"], "forget_bias"),
+    **{name: ALIASES[name] for name in ("zoneout", "dropout")},
+}
+"""Options that set numbers of the cell, and which."""
 
 
 class ConfigError(Exception):
@@ -110,7 +118,7 @@ class Training:
                     raise ValueError(f"{divisor}: expected a divisor of {name} ({multiple}), got {size}.")
         if list(self.lengths) != sorted(set(self.lengths)):
             raise ValueError(f"lengths: expected growing lengths, got {self.lengths}.")
-        if self.memory is not None and self.memory <= 0:
+        if self.memory is not None and not self.memory > 0:
             raise ValueError(f"memory: expected more than 0 gigabytes, got {self.memory}.")
 
     @property
@@ -155,6 +163,9 @@ class Config(abc.ABC):
         unknown = [name for name in self.cells if name not in {*rnncells.CELLS, *self.modules()}]
         if unknown or not self.cells:
             raise ValueError(f"cells: expected names of rnncells.CELLS, got {unknown or 'none'}.")
+        if len(set(self.cells)) < len(self.cells):
+            raise ValueError(f"cells: expected different names, got {', '.join(self.cells)}.")
+        self._check_numbers()
         widths(self.features, self.layers)
         if self.embedding is not None and self.embedding < 1:
             raise ValueError(f"embedding: expected at least 1, got {self.embedding}.")
@@ -166,6 +177,24 @@ class Config(abc.ABC):
                 "bidirectional: expected whole sequences, because the future is read as well, got"
                 f" truncate_every={self.training.truncate_every}."
             )
+
+    def _check_numbers(self) -> None:
+        """No number is given twice, nor is one out of the reach of another."""
+        for name, value in self.fields.items():
+            words = f"fields: expected numbers of the cell, each given once, got {name} {value}"
+            if name in numeric(self.optimizer):
+                raise ValueError(f"{words}, which is optimizer.{name}.")
+            for option, others in GIVEN.items():
+                full = {option, *others, *(other.rpartition(".")[2] for other in others)}
+                own = getattr(self, option)
+                if own is not None and (name in full or name.rpartition(".")[2] in others):
+                    raise ValueError(f"{words} beside {option} {own}, which sets it too; leave one out.")
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self.optimizer, name) == 0:
+                raise ValueError(f"optimizer.{name}: expected more than 0, with which nothing is learned.")
+        warmup, updates = self.optimizer.warmup, self.training.updates
+        if warmup > updates:
+            raise ValueError(f"optimizer.warmup: expected at most the {updates} updates, got {warmup}.")
 
     @abc.abstractmethod
     def task(self) -> Task:

@@ -17,12 +17,17 @@ from rnncells.tasks.base import higher_is_better, naive
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+plt.style.use("petroff10")  # told apart by the colour-blind, too
+
 Reading = Callable[[Line], Any]
 
 
-def curves(title: str, task: Task, lines: Sequence[Line], path: pathlib.Path) -> None:
+def curves(
+    title: str, task: Task, lines: Sequence[Line], path: pathlib.Path, *, baseline: bool = True
+) -> None:
     """Against updates, for every cell: the training loss, and the score on validation beside that on training
-    data where these are finite. The median over its runs, and their range; a cross where one diverged."""
+    data where these are finite. The median over its runs, and their range; a cross where one diverged; and
+    the naive score, where it is the same for all."""
     blocks = [line for line in lines if "test" not in line]
     judged = [line for line in blocks if line.get("validation")]
     figure, panels = plt.subplots(
@@ -51,13 +56,13 @@ def curves(title: str, task: Task, lines: Sequence[Line], path: pathlib.Path) ->
     if judged:
         both = any(line.get("training") for line in judged)
         right.set(xlabel="updates", ylabel=task.score if both else f"validation {task.score}")
-    if np.isfinite(task.baseline):
+    if baseline and np.isfinite(task.baseline):
         words = f"{naive(task)} baseline, {shown(task, task.score, task.baseline)}"
         right.axhline(task.baseline, color="black", lw=1, ls="--", label=words)
     for axes in (left, right)[: panels.size]:
         if axes is left or not higher_is_better(task):
             logarithmic(axes)
-        axes.legend(frameon=False, fontsize=8, title=interval(blocks), title_fontsize=8)
+        legend(axes, interval(blocks))
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=150)
@@ -73,8 +78,22 @@ def logarithmic(axes: Any) -> None:
 
 def interval(lines: Sequence[Line]) -> str:
     """What a line and its band are."""
-    runs = max((len(_last_of_each(lines, cell)) for cell in cells_of(lines)), default=1)
-    return f"line: median of {runs} runs; band: lowest to highest" if runs > 1 else "one run each"
+    return banded([len(_last_of_each(lines, cell)) for cell in cells_of(lines)])
+
+
+def banded(runs: Sequence[int]) -> str:
+    """The same, for so many runs of each cell."""
+    least, most = min(runs, default=1), max(runs, default=1)
+    if most == 1:
+        return "one run each"
+    count = f"{most}" if least == most else f"{least} to {most}"
+    return f"line: median of {count} runs; band: lowest to highest"
+
+
+def legend(axes: Any, title: str) -> None:
+    """Legible over lines."""
+    style = {"fontsize": 8, "title_fontsize": 8, "alignment": "left", "framealpha": 0.85, "edgecolor": "none"}
+    axes.legend(title=title, **style)
 
 
 def _last_of_each(lines: Sequence[Line], cell: str | None = None) -> list[Line]:
@@ -103,3 +122,37 @@ def _draw(axes: Any, lines: Sequence[Line], value: Reading, **style: Any) -> Non
     middle, low, high = ([f(column) for column in columns] for f in (np.median, np.min, np.max))
     axes.plot(updates, middle, **style)
     axes.fill_between(updates, low, high, alpha=0.2, color=style["color"], lw=0)
+
+
+def over_lengths(title: str, task: Task, rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
+    """The score of every cell over the lengths of its sequences: the median over its runs, and their range.
+
+    Args:
+        title: of the picture.
+        task: at the length of training, which is marked.
+        rows: one for each run and length: cell, run, length, baseline, and the score by its name.
+        path: of the picture.
+    """
+    figure, axes = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
+    lengths = sorted({row["length"] for row in rows})
+    for i, cell in enumerate(dict.fromkeys(row["cell"] for row in rows)):
+        each = [[r[task.score] for r in rows if (r["cell"], r["length"]) == (cell, at)] for at in lengths]
+        middle, low, high = ([f(column) for column in each] for f in (np.median, np.min, np.max))
+        axes.plot(lengths, middle, "o-", ms=4, color=f"C{i}", label=cell)
+        axes.fill_between(lengths, low, high, alpha=0.2, lw=0, color=f"C{i}")
+    known = {row["length"]: row["baseline"] for row in rows}
+    if all(np.isfinite(value) for value in known.values()):
+        label = f"{naive(task)} baseline"
+        axes.plot(lengths, [known[at] for at in lengths], color="black", lw=1, ls="--", label=label)
+    axes.axvline(task.length, color="gray", lw=1, ls=":", label=f"trained at {task.length}")
+    if not higher_is_better(task):
+        logarithmic(axes)
+    if max(lengths) > 8 * min(lengths):
+        axes.set_xscale("log")
+    axes.set(xlabel="length, in ticks", ylabel=f"test {task.score}", title=title)
+    axes.title.set_fontsize(10)
+    runs = [(row["cell"], row["length"]) for row in rows]
+    legend(axes, banded([runs.count(each) for each in set(runs)]))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -40,6 +40,17 @@ def padded(runs: Sequence[Run], size: int) -> list[Run]:
     return [*runs, *[runs[-1]] * (size - len(runs))]
 
 
+def check_placement(config: Config) -> None:
+    """Raises ValueError where runs cannot be divided over the devices that there are."""
+    each, devices = config.placement.devices_per_run, jax.device_count()
+    if devices % each:
+        raise ValueError(f"devices_per_run: expected a divisor of the {devices} devices, got {each}.")
+    if config.training.batch_size % each:
+        raise ValueError(
+            f"batch_size: expected a multiple of devices_per_run ({each}), got {config.training.batch_size}."
+        )
+
+
 class Programs(NamedTuple):
     """The functions of `Train` for all runs at once, jitted."""
 
@@ -66,17 +77,8 @@ class Population:
         self, config: Config, cell: str, runs: Sequence[Run], model: ModelFactory | None = None
     ) -> None:
         self.config, self.cell, self.runs = config, cell, list(runs)
+        check_placement(config)
         placement = config.placement
-        if jax.device_count() % placement.devices_per_run:
-            raise ValueError(
-                f"devices_per_run: expected a divisor of the {jax.device_count()} devices,"
-                f" got {placement.devices_per_run}."
-            )
-        if config.training.batch_size % placement.devices_per_run:
-            raise ValueError(
-                f"batch_size: expected a multiple of devices_per_run ({placement.devices_per_run}),"
-                f" got {config.training.batch_size}."
-            )
         devices = np.array(self._devices()).reshape(-1, placement.devices_per_run)
         self.mesh, rows = Mesh(devices, ("runs", "batch")), len(devices)
         self._everywhere = jax.jit(lambda tree: tree, out_shardings=NamedSharding(self.mesh, EVERYWHERE))
@@ -89,8 +91,8 @@ class Population:
         self._ready = False
 
     def compile(self) -> Population:
-        """Compiles all programs but `init`, with less kept where all does not fit; else done at their first
-        use. Returns itself.
+        """Compiles all programs but `init`, with less kept where all does not fit. Without it each is
+        compiled as it is, at its first use. Returns itself.
 
         Raises:
             ValueError: for programs that do not fit their memory.
@@ -206,12 +208,12 @@ class Population:
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
         """A block of updates of every run; `state` is used up. Returns the losses, [runs, report_every]."""
-        state, losses = self.compile()._programs.advance(state, self.hyper, self._parts)
+        state, losses = self._programs.advance(state, self.hyper, self._parts)
         return state, self.host(losses)
 
     def validate(self, state: State) -> tuple[State, list[dict[str, dict[str, float]]]]:
         """Every run judged by validation; `state` is used up. Returns the states, and scores by part."""
-        state, scores = self.compile()._programs.validate(state, self.hyper, self._parts)
+        state, scores = self._programs.validate(state, self.hyper, self._parts)
         host = self.host(scores)
         return state, [
             {part: {name: float(value[i]) for name, value in own.items()} for part, own in host.items()}
@@ -220,7 +222,7 @@ class Population:
 
     def test(self, state: State) -> list[dict[str, float]]:
         """The metrics of the best weights of every run."""
-        metrics = self.host(self.compile()._programs.test(state, self.hyper, self._parts))
+        metrics = self.host(self._programs.test(state, self.hyper, self._parts))
         return [{name: float(value[i]) for name, value in metrics.items()} for i in range(len(self.runs))]
 
     def host(self, tree: Any) -> Any:

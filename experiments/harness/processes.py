@@ -62,6 +62,10 @@ def start(placement: Placement, again: str) -> None:
     if placement.devices is not None:
         jax.config.update("jax_num_cpu_devices", placement.devices)
     if placement.processes == "one":
+        try:
+            jax.devices()
+        except RuntimeError as error:
+            sys.exit(f"JAX finds no device: {_why(error)}.")
         return
     me, count, how = _found(placement)
     where = placement.coordinator or f"the address that {OUTSIDE[placement.processes][0]} tells"
@@ -228,14 +232,19 @@ def finish() -> None:
     """Waits for the other processes, so that none is taken for lost."""
     if jax.process_count() > 1:
         jax.distributed.shutdown()
-        _dismiss()
+    _dismiss()
 
 
-def leave(status: int) -> NoReturn:
-    """Ends the program; with other processes without waiting for them, and they are lost unless `finish`."""
+def leave(status: int, *, at_once: bool = False) -> NoReturn:
+    """Ends the program; with other processes without waiting for them, and they are lost unless `finish`.
+
+    Args:
+        status: of this process.
+        at_once: without waiting for what a device computes, as the interpreter does at its end.
+    """
     _dismiss()
     sys.stdout.flush()
     sys.stderr.flush()
-    if jax.process_count() > 1:
+    if at_once or jax.process_count() > 1:
         os._exit(status)
     raise SystemExit(status)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars
 
 from experiments.harness import tables
 from experiments.harness.axes import settled
+from experiments.harness.command_line import command_line
+from experiments.harness.course import said
 from experiments.harness.landscape import landscape
-from experiments.harness.options import Config
-from experiments.harness.record import Line, finished
+from experiments.harness.record import Line, finished, write_whole
 from experiments.harness.search import Sweep
 from experiments.harness.session import Session
-from experiments.harness.standing import deciding, shown
+from experiments.harness.standing import deciding, shown, standing
+from experiments.harness.study import Found
 from rnncells.tasks import Task
 from rnncells.tasks.base import higher_is_better
 
@@ -73,34 +76,6 @@ def ranked(
     return grouped.sort("mean", descending=higher, nulls_last=True, maintain_order=True)
 
 
-def command_line(name: str, experiment: Config) -> str:
-    """What runs exactly this experiment."""
-    default = type(experiment)()
-    return shlex.join(["python", "-m", f"experiments.{name}", *arguments(experiment, default, "--")])
-
-
-def arguments(value: Any, default: Any, flag: str) -> list[str]:
-    """The command line that turns `default` into `value`."""
-    words = []
-    for field in dataclasses.fields(value):
-        new, old = getattr(value, field.name), getattr(default, field.name)
-        option = flag + field.name.replace("_", "-")
-        if new == old or field.name in ("out", "resume"):
-            continue
-        if isinstance(new, bool):
-            *owner, last = option.removeprefix("--").split(".")
-            words.append("--" + ".".join([*owner, last if new else f"no-{last}"]))
-        elif dataclasses.is_dataclass(new):
-            words += arguments(new, old, f"{option}.")
-        elif isinstance(new, dict):
-            words += [option, *(str(word) for pair in new.items() for word in pair)]
-        elif isinstance(new, tuple):
-            words += [option, *map(str, new)]
-        else:
-            words += [option, str(new)]
-    return words
-
-
 def _words(task: Task, row: dict[str, Any], names: Sequence[str]) -> dict[str, str]:
     """A point as a row of the table on the screen."""
     lost = f"diverged, {row['diverged']} of {row['seeds']}" if row["diverged"] else "not finite"
@@ -113,26 +88,64 @@ def _words(task: Task, row: dict[str, Any], names: Sequence[str]) -> dict[str, s
     return {"cell": row["cell"], **said, "seeds": seeds, "solved": solved}
 
 
-def report(name: str, sweep: Sweep, here: Session) -> None:
-    """sweep.csv, sweep.parquet and sweep.png; on the screen the best points, and the command of the best."""
-    out, task = here.config.out, here.config.task()
-    names = [axis.name for axis in sweep.axes()]
-    lines = here.record.lines
-    table, part = tidy(lines), deciding(finished(lines))
+def written(
+    title: str, task: Task, lines: Sequence[Line], names: Sequence[str], out: pathlib.Path, *, grid: bool
+) -> polars.DataFrame:
+    """sweep.csv, sweep.parquet and sweep.png from the lines of a sweep. Returns the points, best first."""
+    table = tidy(lines)
     table.write_csv(out / "sweep.csv")
     table.write_parquet(out / "sweep.parquet")
     ranking = ranked(table, names, task.score, higher_is_better(task))
-    grid = sweep.search == "grid"
-    landscape(f"{name}: {task}", task, ranking, names, out / "sweep.png", grid=grid, part=part)
-    rows = [_words(task, row, names) for row in ranking.head(8).iter_rows(named=True)]
-    tables.show(here.console, f"{name}: {task}, {part} {task.score} of the best points", rows)
-    best = ranking.row(0, named=True)
-    alone = settled(sweep.experiment, {key: best[key] for key in names if key != "cell"}, best["cell"])
-    lost = int(table["diverged"].is_not_null().sum())
-    here.console.print(
-        f"{len(table)} runs, {lost} diverged. Everything is in {out}: sweep.csv, sweep.parquet, sweep.png."
-        f" The best point again:\n{command_line(name, alone)}",
-        soft_wrap=True,
-        highlight=False,
-    )
-    (out / "best.sh").write_text(command_line(name, alone) + "\n")
+    landscape(title, task, ranking, names, out / "sweep.png", grid=grid, part=deciding(finished(lines)))
+    return ranking
+
+
+def rows(task: Task, ranking: polars.DataFrame, names: Sequence[str]) -> list[dict[str, str]]:
+    """The best points as rows of a table."""
+    return [_words(task, row, names) for row in ranking.head(8).iter_rows(named=True)]
+
+
+def report(name: str, sweep: Sweep, here: Session, found: Sequence[Found] | None = None) -> None:
+    """What a sweep leaves, and on the screen the best points and the command that trains the best one on
+    fresh seeds, in a folder beside.
+
+    Args:
+        name: of the experiment.
+        sweep, here: what has come to its end.
+        found: the best points of its studies, where several workers may have searched.
+    """
+    out, task, lines = here.config.out, here.config.task(), finished(here.record.lines)
+    names, points = [axis.name for axis in sweep.axes()], []
+    lost = sum(line["diverged"] is not None for line in lines)
+    words = [f"{len(lines)} runs, {lost} diverged."]
+    if lines:
+        grid = sweep.search == "grid"
+        ranking = written(f"{name}: {task}", task, lines, names, out, grid=grid)
+        title = f"{name}: {task}, {deciding(lines)} {task.score} of the best points"
+        tables.show(here.console, title, rows(task, ranking, names))
+        points = [ranking.row(0, named=True)]
+        words.append(f"Everything is in {out}: sweep.csv, sweep.parquet, sweep.png.")
+    if found:
+        best = min(found, key=lambda each: standing(task, each.score))
+        where = f"{best.points} points" + (f" of {best.workers} workers" if best.workers > 1 else "")
+        which = f"{best.cell}, {_said(best.point)}, {shown(task, task.score, best.score)}"
+        words.append(f"The best of {where}: {which}, found by {best.worker}.")
+        points = [{"cell": best.cell, **best.point}]
+    if points:
+        command = again(name, sweep, points[0], out)
+        words.append(f"The best point on fresh seeds:\n{command}")
+        write_whole(out / "best.sh", command + "\n")
+    here.console.print(" ".join(words), soft_wrap=True, highlight=False)
+
+
+def again(name: str, sweep: Sweep, point: Mapping[str, Any], out: pathlib.Path) -> str:
+    """The command that trains a point on seeds that did not choose it, in a folder beside the sweep."""
+    numbers = {axis.name: point[axis.name] for axis in sweep.axes() if axis.name != "cell"}
+    alone = settled(sweep.experiment, numbers, point["cell"])
+    training = dataclasses.replace(alone.training, first_seed=alone.training.all_seeds.stop)
+    command = command_line(name, dataclasses.replace(alone, training=training))
+    return f"{command} --out {shlex.quote(str(out.with_name(f'{out.name}-best')))}"
+
+
+def _said(point: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {said(value)}" for key, value in point.items())

@@ -9,7 +9,7 @@ import pathlib
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
@@ -32,11 +32,11 @@ class Record:
         self.path, self.active = folder / "metrics.jsonl", active
         self.board = folder / "tensorboard"
         self._writers: dict[str, Any] = {}
-        self.lines: list[Line] = []
-        if keep and self.path.exists():
-            self.lines = [line for text in self.path.read_text().splitlines() if (line := parsed(text))]
+        self.lines, self.damage = lines_of(self.path) if keep else ([], [])
         if active:
             folder.mkdir(parents=True, exist_ok=True)
+            if any(not each.half for each in self.damage):
+                shutil.copy(self.path, self.path.with_name(f"{self.path.name}.damaged"))
             self._rewrite()
 
     def _rewrite(self) -> None:
@@ -127,11 +127,36 @@ def finite(value: Any) -> Any:
 
 
 def parsed(text: str) -> Line | None:
-    """A line, or None for the half of one that a killed process left."""
+    """A line, or None for what is none, such as the half of one that a killed process left."""
     try:
-        return json.loads(text)
+        line = json.loads(text)
     except json.JSONDecodeError:
         return None
+    return line if isinstance(line, dict) and {"cell", "run", "update"} <= line.keys() else None
+
+
+class Damage(NamedTuple):
+    """A line that is none."""
+
+    words: str
+    half: bool
+    """The last one, as a process leaves it that is killed."""
+
+
+def lines_of(path: pathlib.Path) -> tuple[list[Line], list[Damage]]:
+    """The lines of metrics.jsonl, and what is damaged; none of a file that is missing."""
+    lines, damage = [], []
+    whole = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
+    for number, text in enumerate(whole, 1):
+        line = parsed(text)
+        if line is not None:
+            lines.append(line)
+        else:
+            half = not text.endswith("\n")
+            why = "half a line, as a process leaves it that is killed" if half else repr(text[:40].strip())
+            words = f"{path}, line {number}: expected a line of a run, got {why}; left out."
+            damage.append(Damage(words, half))
+    return lines, damage
 
 
 def write_whole(path: pathlib.Path, content: str | bytes) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import pathlib
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,15 +15,18 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments.harness import plots, processes, tables
+from experiments.harness import memory, plots, processes, tables
 from experiments.harness.checkpoint import CheckpointError
-from experiments.harness.folder import prepare
+from experiments.harness.folder import Folder
+from experiments.harness.interrupts import Interrupts
 from experiments.harness.options import Config, ConfigError, complaints, plain
-from experiments.harness.population import Run
-from experiments.harness.record import Line
+from experiments.harness.population import Run, check_placement
+from experiments.harness.progress import screen
+from experiments.harness.record import Line, write_whole
 from experiments.harness.session import Session, StopRequested
 from experiments.harness.settings import placed
 from experiments.harness.train import make_train
+from rnncells.tasks import Task
 
 
 def main(name: str, config: Config) -> list[Line]:
@@ -37,12 +41,17 @@ def main(name: str, config: Config) -> list[Line]:
             return []
         task = config.task()
         title = f"{name}: {task}, {config.training.updates} updates of {config.training.batch_size}"
-        plots.curves(title, task, here.record.lines, config.out / "curves.png")
-        rows = tables.summarise(task, here.record.lines)
-        (config.out / "table.md").write_text(tables.markdown(rows))
-        tables.show(here.console, title, rows)
+        report(title, task, here.record.lines, config.out, here.console)
         here.console.print(f"Everything is in {config.out}: curves.png, table.md, metrics.jsonl, weights/.")
     return lines
+
+
+def report(title: str, task: Task, lines: Sequence[Line], out: pathlib.Path, console: Console) -> None:
+    """curves.png and table.md from the lines of an experiment; the table on the screen, too."""
+    plots.curves(title, task, lines, out / "curves.png")
+    rows = tables.summarise(task, lines)
+    write_whole(out / "table.md", tables.markdown(rows))
+    tables.show(console, title, rows)
 
 
 def trained(here: Session) -> list[Line]:
@@ -61,6 +70,7 @@ def opened(
     console: Console,
     whole: Any = None,
     points: Sequence[Mapping[str, Any]] = ({},),
+    last_words: str | None = None,
 ) -> Iterator[Session]:
     """The folder and the screen of one experiment, when all that can be checked without training is right.
 
@@ -70,11 +80,22 @@ def opened(
         console: the screen.
         whole: what config.json shall hold, where the experiment is a part of it.
         points: settings and numbers that its runs will have.
+        last_words: as of `Interrupts`.
     """
+    with contextlib.ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts(console, last_words))
+        check(config, points)
+        folder = stack.enter_context(Folder(config, console, whole))
+        yield stack.enter_context(Session(name, config, console, folder, interrupts))
+
+
+def check(config: Config, points: Sequence[Mapping[str, Any]]) -> None:
+    """All that can be known to be wrong without compiling, as a ConfigError."""
     seen = set()
     with complaints():
         for point in points:
             own, numbers = placed(config, point)
+            check_placement(own)
             for cell in [point["cell"]] if "cell" in point else own.cells:
                 hyper = own.numbers(cell).replaced(numbers)
                 hyper.check()
@@ -84,9 +105,6 @@ def opened(
                     state = jax.eval_shape(train.init, jax.random.key(0), hyper)
                     jax.eval_shape(train.advance, state, hyper)
                     seen.add(program)
-    prepare(config, console, config if whole is None else whole)
-    with Session(name, config, console) as here:
-        yield here
 
 
 @contextlib.contextmanager
@@ -96,9 +114,10 @@ def session(
     """The devices, the folder and the screen of one experiment, as `opened` has them. What ends it early
     becomes a sentence."""
     processes.start(config.placement, command(alone=True))
-    console = Console(quiet=jax.process_index() > 0)
+    console = screen(quiet=jax.process_index() > 0)
+    at_once = f"Stopped at once. Go on from the last checkpoint with:\n{command()}"
     try:
-        with opened(name, config, console, whole, points) as here:
+        with opened(name, config, console, whole, points, at_once) as here:
             yield here
         processes.finish()
     except StopRequested as stopped:
@@ -106,8 +125,8 @@ def session(
         processes.finish()
         processes.leave(130)
     except KeyboardInterrupt:
-        console.print(f"Stopped at once. Go on from the last checkpoint with:\n{command()}", soft_wrap=True)
-        processes.leave(130)
+        console.print(at_once, soft_wrap=True, highlight=False)
+        processes.leave(130, at_once=True)
     except (CheckpointError, ConfigError) as error:
         console.print(str(error), soft_wrap=True, highlight=False)
         if isinstance(error, ConfigError):  # in all processes alike
@@ -120,7 +139,7 @@ def session(
         console.print(f"Cannot write{where}: {error.strerror}. Go on with:\n{command()}", soft_wrap=True)
         processes.leave(1)
     except Exception as error:
-        lost = processes.said_of_loss(error)
+        lost = processes.said_of_loss(error) or memory.said(error)
         if lost is None:
             raise
         print(f"{lost} Go on with:\n{command(alone=True)}", flush=True)

@@ -95,6 +95,7 @@ def make_train(
     streams = count(parts.train) if parts is not None and streaming(task) else None
     sign = -1.0 if higher_is_better(task) else 1.0
     check_streams(config, axis, streams)
+    check_end(training, task, parts)
 
     def learner(hyper: Hyperparameters, task: Task) -> Learner:
         every = math.isqrt(ticks(task)) if remat else None
@@ -195,6 +196,17 @@ def stages_of(config: Config, task: Task, finite: bool) -> list[Task]:
     if lengths and lengths[-1] >= task.length:
         raise ValueError(f"lengths: expected lengths below the task's {task.length}, got {lengths}.")
     return [*(dataclasses.replace(task, length=length) for length in lengths), task]  # type: ignore[type-var]
+
+
+def check_end(training: Training, task: Task, parts: Parts | None) -> None:
+    """What ends a run early needs something that decides."""
+    for name in ("stop_when_solved", "patience"):
+        if getattr(training, name) and parts is not None and parts.validation is None:
+            raise ValueError(f"{name}: expected validation data, which decide, got none.")
+    if training.stop_when_solved and getattr(task, "enough", 0.0) is None:
+        raise ValueError(
+            "stop_when_solved: expected a task that says when it is solved, with `enough`, got none."
+        )
 
 
 def check_streams(config: Config, axis: str | None, streams: int | None) -> None:

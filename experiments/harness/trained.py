@@ -18,9 +18,10 @@ from experiments.harness.data import Arrays, count, time_major
 from experiments.harness.learner import Learner
 from experiments.harness.model import Net
 from experiments.harness.options import Config
-from experiments.harness.record import Line, number, parsed
+from experiments.harness.record import Line, lines_of, number
 from experiments.harness.settings import placed
 from experiments.harness.standing import deciding, score_of, standing
+from experiments.harness.train import TEST
 from rnncells.tasks import Task
 from rnncells.tasks.base import extras
 
@@ -156,6 +157,37 @@ def evaluate(trained: Trained, inputs: Any, targets: Any = None, lengths: Any = 
     return {name: float(value) for name, value in scores.items()}
 
 
+def judge(
+    trained: Trained, task: Task, part: str = "test", sequences: int | None = None
+) -> Callable[[Any], dict[str, float]]:
+    """A function of parameters such as those of `trained`: their scores, without noise, as a run has them.
+
+    Args:
+        trained: whose module and options.
+        task: with its data, where they are finite; otherwise at any length.
+        part: of finite data: test, validation or train.
+        sequences: fresh ones, of a task that draws them; by default as many as the test of the run had.
+
+    Raises:
+        ValueError: for a part that the data do not have.
+    """
+    training = trained.config.training
+    learner = Learner(Net(trained.module), task, trained.config.optimizer, training)
+    parts = getattr(task, "parts", None)
+    held = None if parts is None else jax.tree.map(jnp.asarray, getattr(parts, part))
+    if parts is not None and held is None:
+        raise ValueError(f"part: expected one that the data have, got {part}.")
+
+    def scores(params: Any, held: Arrays | None) -> dict[str, jax.Array]:
+        if held is not None:
+            return evaluation.whole(learner, params, held)
+        number = sequences or training.test_sequences
+        return evaluation.fresh(learner, params, jax.random.key(TEST), number)
+
+    compiled = jax.jit(scores)
+    return lambda params: {name: float(value) for name, value in compiled(params, held).items()}
+
+
 def _check(task: Task, inputs: np.ndarray) -> None:
     """Inputs like those that were learned."""
     known = getattr(task, "tokens", None)
@@ -175,10 +207,7 @@ def _numbers(scores: dict[str, Any] | None) -> dict[str, float]:
 
 
 def _history(folder: pathlib.Path, about: dict[str, Any]) -> dict[str, np.ndarray]:
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return {}
-    lines = [line for text in path.read_text().splitlines() if (line := parsed(text))]
+    lines, _ = lines_of(folder / "metrics.jsonl")
     own = [
         _flat(line)
         for line in lines

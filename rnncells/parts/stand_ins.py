@@ -1,5 +1,5 @@
-"""What may stand in for a kernel in `dense`: a linear map that is masked, factored, normalised, in integers or
-in blocks.
+"""What may stand in for a kernel in `dense`: a linear map that is masked, factored, normalised, in blocks
+or in integers.
 
 Cells multiply with `dense(h, kernel)` or `h @ kernel` and may take blocks of columns, `kernel[:, :n]`;
 whatever supports these can take the place of an array. Wrappers put such objects among the weights that a

@@ -54,10 +54,17 @@ class Task(Protocol):
     was trained, such as a vocabulary.
     """
 
-    input_size: int
-    output_size: int
-    score: str
-    """The metric that decides whether the task is solved, and that tables report first."""
+    @property
+    def input_size(self) -> int:
+        """I, or how many tokens there are."""
+
+    @property
+    def output_size(self) -> int:
+        """O."""
+
+    @property
+    def score(self) -> str:
+        """The metric that decides whether the task is solved, and that tables report first."""
 
     @property
     def length(self) -> int:

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from rnncells import checks
 from rnncells.cell import Cell, Like, Params, Shape, Weights
 from rnncells.parts.stand_ins import Scaled, replace_kernels
-from rnncells.wrappers.wrapper import INPUT, RECURRENT, Wrapper, with_kernels
+from rnncells.wrappers.wrapper import INPUT, RECURRENT, Wrapper
 
 KERNELS = (INPUT, RECURRENT)
 
@@ -40,7 +41,7 @@ class Int8(Wrapper):
         Raises:
             ValueError: where there is no matrix among them.
         """
-        found = []
+        found: list[jax.Array] = []
 
         def rounded(cell: Cell, kernel: Any) -> Any:
             if isinstance(kernel, dict) or kernel.ndim != 2:
@@ -53,7 +54,10 @@ class Int8(Wrapper):
         for name in KERNELS:
             params, _ = replace_kernels(self.cell, params, name, rounded)
         if not found:
-            with_kernels(self, {}, RECURRENT, rounded)  # refuses
+            raise ValueError(
+                f"Int8: expected a cell with a `kernel` [K, N] among its params, got {self.cell}, which has"
+                f" {checks.describe(params)}."
+            )
         return params
 
     def prepare(

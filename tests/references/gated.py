@@ -67,7 +67,8 @@ def output_gated_gru(cell, params, state, x):
     z = s(x @ wz + h @ uz + bz)
     r = s(x @ wr + h @ ur + br)
     o = s(x @ wo + h @ uo + bo)
-    c = (1 - z) * c + r * s(x @ wg + h @ ug + bg)
+    candidate = {"sigmoid": s, "tanh": np.tanh}[cell.candidate_activation.name]
+    c = (1 - z) * c + r * candidate(x @ wg + h @ ug + bg)
     h = o * s(c)
     return (c, h), h
 

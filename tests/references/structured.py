@@ -138,6 +138,8 @@ def fast_slow_rnn(cell, params, state, x):
     fast, y = layer_norm_lstm(cells["fast_1"], params["fast_1"], fast, x)
     slow, z = layer_norm_lstm(cells["slow"], params["slow"], slow, y)
     fast, y = layer_norm_lstm(cells["fast_2"], params["fast_2"], fast, z)
+    for i in range(3, len(cells)):
+        fast, y = layer_norm_lstm(cells[f"fast_{i}"], params[f"fast_{i}"], fast, np.zeros_like(y[..., :1]))
     return (*fast, *slow), y
 
 
