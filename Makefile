@@ -7,10 +7,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help adding copy sweep test laws mutate parity benchmark lint types docs catalogue readme results clean
+APPLICATIONS := forecast classify language_model seq2seq speech compare
+
+.PHONY: help adding copy sweep zoo $(APPLICATIONS) test laws mutate parity benchmark lint types docs catalogue readme results clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo 'applications: $(APPLICATIONS)'
 
 adding: $(VENV)/experiments  ## train Elman, LSTM and GRU on the adding problem; table and curves in runs/adding
 	$(BIN)/python -m experiments.adding $(ARGS)
@@ -20,6 +23,12 @@ copy: $(VENV)/experiments  ## the copying memory problem; table and curves in ru
 
 sweep: $(VENV)/experiments  ## learning rates and forget biases on the adding problem; table and map in runs/sweep-adding
 	$(BIN)/python -m experiments.sweep --vary learning_rate=1e-4:1e-1:log:7 forget_bias=0,1,2 adding --cells LSTM GRU $(ARGS)
+
+$(APPLICATIONS): $(VENV)/experiments
+	$(BIN)/python -m experiments.$@ $(ARGS)
+
+zoo: $(VENV)/experiments  ## every cell on the adding problem, ranked; table and picture in runs/zoo
+	$(BIN)/python -m experiments.zoo $(ARGS)
 
 # The time of a test is the compiler's, and much of it LLVM's. With all optimisations, as users run:
 # make laws JAX_DISABLE_MOST_OPTIMIZATIONS=0
@@ -34,7 +43,7 @@ laws: $(VENV)/test  ## every law over every cell
 mutate: $(VENV)/test  ## change every equation, one thing at a time, and see that the references notice
 	$(BIN)/python -m tests.mutate $(ARGS)
 
-parity: $(VENV)/parity  ## against PyTorch, Keras, Haiku and Equinox
+parity: $(VENV)/parity  ## against other libraries
 	$(BIN)/python -m pytest -m parity $(ARGS)
 
 benchmark: $(VENV)/parity  ## one layer and training against every peer; writes docs/results/benchmark and the README's paragraph
