@@ -17,6 +17,7 @@
     export.py    a trained model as a file for JAX alone
     readme.py    the generated parts of the README
     catalogue/   the pages of docs/cells, one for each family of cells
+    parts/       what applications are made of: data, opponents, models
     harness/     what experiments share: options, training, processes, tables and pictures
     benchmark/   the layers and loops of this library against those of others
     zoo/         every cell on every task, ranked

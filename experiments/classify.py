@@ -15,22 +15,13 @@ from babel import Locale
 from rich.console import Console
 from sklearn.metrics import confusion_matrix
 
-from experiments.harness import (
-    command_line,
-    csv_file,
-    given,
-    labelled_texts,
-    options,
-    processes,
-    run,
-    tables,
-    trained,
-)
+from experiments.harness import command_line, csv_file, given, options, processes, run, tables, trained
 from experiments.harness.data import Parts, check_fractions
 from experiments.harness.encoding import Vocabulary
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.model import ModelFactory
 from experiments.harness.supervised import Classification
+from experiments.parts import labelled_texts
 from rnncells.tasks import SequentialDigits, Task
 from rnncells.tasks.base import extras, tokens
 

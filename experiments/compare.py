@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 
 import rnncells
 from experiments.harness import command_line, options, processes, run, tables
-from experiments.harness.budget import closest
 from experiments.harness.data import Arrays, Parts, count
 from experiments.harness.hyperparameters import Hyperparameters, Optimizer
 from experiments.harness.model import ModelFactory, Net
@@ -29,7 +28,8 @@ from experiments.harness.session import Session
 from experiments.harness.standing import score_of, shown, standing
 from experiments.harness.supervised import Classification
 from experiments.harness.train import batch_like
-from experiments.harness.transformer import Transformer
+from experiments.parts.budget import closest
+from experiments.parts.transformer import Transformer
 from rnncells.tasks import TASKS, SequentialDigits, Task
 from rnncells.tasks.base import higher_is_better, naive, tokens
 

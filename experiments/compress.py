@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments.harness import compression, processes, tables, trained, weights
+from experiments.harness import processes, tables, trained, weights
 from experiments.harness.data import Parts, count, order
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.learner import Learner
@@ -25,6 +25,7 @@ from experiments.harness.model import Net
 from experiments.harness.record import finite
 from experiments.harness.standing import shown
 from experiments.harness.train import TEST, batch_like, streaming
+from experiments.parts import compression
 from rnncells.tasks import Batch, Task
 from rnncells.tasks.base import higher_is_better
 

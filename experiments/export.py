@@ -16,9 +16,10 @@ import numpy as np
 import tyro
 
 import rnncells
-from experiments.harness import compression, processes, trained
+from experiments.harness import processes, trained
 from experiments.harness.model import Model
 from experiments.harness.trained import Trained, predict
+from experiments.parts import compression
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 ACT = '''"""Asks the exported model: python act.py INPUTS.npy OUTPUTS.npy. Needs jax and flatbuffers.

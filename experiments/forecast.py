@@ -12,12 +12,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
 
-from experiments.harness import command_line, given, options, processes, run, series, tables, trained
+from experiments.harness import command_line, given, options, processes, run, tables, trained
 from experiments.harness.data import Parts, check_fractions
 from experiments.harness.encoding import Scaler
 from experiments.harness.model import ModelFactory
-from experiments.harness.series import Series, Windows
 from experiments.harness.supervised import Regression
+from experiments.parts import series
+from experiments.parts.series import Series, Windows
 from rnncells.tasks import Task
 from rnncells.tasks.base import extras
 

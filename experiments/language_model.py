@@ -13,14 +13,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from experiments.harness import command_line, options, processes, run
-from experiments.harness import text as texts
-from experiments.harness.corpus import Corpus, corpus
 from experiments.harness.data import Parts, streams
 from experiments.harness.encoding import Vocabulary
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.supervised import Classification
-from experiments.harness.text import Level
 from experiments.harness.trained import Trained, load, predict
+from experiments.parts import text as texts
+from experiments.parts.corpus import Corpus, corpus
+from experiments.parts.text import Level
 from rnncells.tasks import Task
 from rnncells.tasks.base import extras
 

@@ -8,8 +8,9 @@ import sys
 
 import tyro
 
-from experiments.harness import text, trained
+from experiments.harness import trained
 from experiments.language_model import Config as LanguageModel
+from experiments.parts import text
 
 
 @dataclasses.dataclass(frozen=True)

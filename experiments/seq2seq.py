@@ -12,15 +12,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from experiments.harness import command_line, csv_file, options, processes, run, string_pairs
+from experiments.harness import command_line, csv_file, options, processes, run
 from experiments.harness.data import Arrays, Parts, split
-from experiments.harness.encoder_decoder import Answering, Answers, EncoderDecoder
 from experiments.harness.encoding import PADDING, UNKNOWN, Vocabulary
 from experiments.harness.given import padded
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.model import ModelFactory
-from experiments.harness.string_pairs import Pairs, nearest
 from experiments.harness.trained import Trained, load, predict
+from experiments.parts import string_pairs
+from experiments.parts.encoder_decoder import Answering, Answers, EncoderDecoder
+from experiments.parts.string_pairs import Pairs, nearest
 from rnncells.tasks import Task
 from rnncells.tasks.base import extras
 

@@ -17,12 +17,13 @@ from matplotlib.lines import Line2D
 from numpy.lib.stride_tricks import sliding_window_view
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from experiments.harness import command_line, ctc, formants, options, processes, run
-from experiments.harness.formants import BANDS, FRAME, LOUDNESS, PHONES, VOWELS
+from experiments.harness import command_line, options, processes, run
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.model import Model, ModelFactory
 from experiments.harness.standing import shown
 from experiments.harness.trained import Trained, load, predict
+from experiments.parts import ctc, formants
+from experiments.parts.formants import BANDS, FRAME, LOUDNESS, PHONES, VOWELS
 from rnncells.tasks import Batch, Task
 from rnncells.tasks.base import Mean, mean_of
 

@@ -11,12 +11,13 @@ import safetensors.numpy
 import tyro
 
 from experiments import classify, load, sweep
-from experiments.harness import data, labelled_texts, processes
+from experiments.harness import data, processes
 from experiments.harness.data import Arrays
 from experiments.harness.encoding import Vocabulary
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.options import Training
 from experiments.harness.search import points
+from experiments.parts import labelled_texts
 from tests.echo import read
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")

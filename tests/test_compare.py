@@ -7,10 +7,10 @@ import tyro
 
 from experiments import compare, evaluate, load
 from experiments.harness import processes
-from experiments.harness.budget import closest
 from experiments.harness.command_line import arguments
 from experiments.harness.options import Training
-from experiments.harness.transformer import Transformer, places
+from experiments.parts.budget import closest
+from experiments.parts.transformer import Transformer, places
 from tests.echo import read
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")

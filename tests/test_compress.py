@@ -9,12 +9,13 @@ import pytest
 
 import rnncells
 from experiments import adding, compress, predict
-from experiments.harness import compression, given, processes
+from experiments.harness import given, processes
 from experiments.harness.data import Parts
 from experiments.harness.fitting import Own
 from experiments.harness.model import Model
 from experiments.harness.options import Training
 from experiments.harness.supervised import Regression
+from experiments.parts import compression
 from rnncells import GRU, LSTM, Bidirectional, Int8, MinGRU, Stack, VariationalDropout
 from rnncells.parts.stand_ins import Scaled, on_array
 from tests.untrained import left

@@ -12,12 +12,13 @@ import pytest
 
 import rnncells
 from experiments import adding, export, predict
-from experiments.harness import compression, given, processes
+from experiments.harness import given, processes
 from experiments.harness.data import Parts
 from experiments.harness.fitting import Own
 from experiments.harness.model import Model
 from experiments.harness.supervised import Classification
 from experiments.harness.trained import Trained
+from experiments.parts import compression
 from rnncells import LSTM, Bidirectional, Stack, Zoneout
 from tests.untrained import left
 

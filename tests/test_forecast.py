@@ -12,10 +12,11 @@ import pytest
 import safetensors.numpy
 
 from experiments import forecast, load
-from experiments.harness import processes, saved, series
+from experiments.harness import processes, saved
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.model import Net
 from experiments.harness.options import Training
+from experiments.parts import series
 from rnncells.tasks import Batch
 from tests.echo import read
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from experiments import language_model, load, sample
-from experiments.harness import corpus, processes, text
+from experiments.harness import processes
 from experiments.harness.encoding import UNKNOWN, Vocabulary
-from experiments.harness.ngrams import NGrams, longest
 from experiments.harness.options import Training
+from experiments.parts import corpus, text
+from experiments.parts.ngrams import NGrams, longest
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 

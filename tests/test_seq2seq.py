@@ -14,9 +14,10 @@ import pytest
 
 import rnncells
 from experiments import evaluate, load, seq2seq
-from experiments.harness import processes, string_pairs
-from experiments.harness.encoder_decoder import Answering, EncoderDecoder, Taught
+from experiments.harness import processes
 from experiments.harness.options import Training
+from experiments.parts import string_pairs
+from experiments.parts.encoder_decoder import Answering, EncoderDecoder, Taught
 from rnncells.tasks import Batch
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from experiments import load, predict, speech
-from experiments.harness import ctc, formants, processes, trained
-from experiments.harness.formants import BANDS, CONSONANTS, LOUDNESS, PHONES, VOWELS
+from experiments.harness import processes, trained
 from experiments.harness.options import Training
+from experiments.parts import ctc, formants
+from experiments.parts.formants import BANDS, CONSONANTS, LOUDNESS, PHONES, VOWELS
 from tests.untrained import left
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")

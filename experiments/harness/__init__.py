@@ -6,17 +6,8 @@
     given.py             arrays that users hand over, checked
     encoding.py          numbers and symbols of the world as those of a model, and back
     csv_file.py          columns of a CSV file, its mistakes by line, and what was left out
-    ngrams.py            what follows, by counting
-    series.py            series in time: windows, divided in time, and models of their changes
-    string_pairs.py      strings and their answers: dates, sums, and those of a file
-    labelled_texts.py    texts with a class each, as tokens, divided by what belongs together
-    formants.py          synthetic speech
-    ctc.py               labels of sequences without their times
     supervised.py        tasks on finite data: classes and numbers
     answers.py           what a trained model is asked, and what it says
-    encoder_decoder.py   from one sequence of tokens to another, with attention
-    transformer.py       a small one, as a reference
-    budget.py            models with as many parameters
     placement.py         where runs go
     saved.py             configs and tasks as JSON, and back
     options.py           Config: the command line of an experiment, its parts, and the cells that it builds
@@ -43,10 +34,7 @@
     plots.py             and as pictures
     run.py               an experiment from beginning to end, and what ends it early
     trained.py           what a run has left, to be used
-    compression.py       and made smaller
     fitting.py           a model fitted to arrays of the user
-    text.py              text, its symbols, and more of it from a model
-    corpus.py            a text divided, and counting as an opponent
     axes.py              a sweep: what varies
     search.py            which points are tried
     study.py             and which Optuna proposes

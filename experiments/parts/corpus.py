@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.harness import text
 from experiments.harness.encoding import UNKNOWN, Vocabulary
-from experiments.harness.ngrams import NGrams, longest
-from experiments.harness.text import Level
+from experiments.parts import text
+from experiments.parts.ngrams import NGrams, longest
+from experiments.parts.text import Level
 
 END = "\f"
 """The symbol after a document."""
