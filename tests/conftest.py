@@ -49,6 +49,13 @@ def rng():
 
 
 @pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to run in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def standard_promotion():
     """What experiments run under: optax's Adam raises a float to an integer power. Set for all threads, so
     not by a context."""

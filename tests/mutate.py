@@ -46,7 +46,7 @@ T = 3
 """Ticks, from a random state."""
 BEFORE = 8
 """Ticks that lead to it: more than any delay."""
-FEATURES = 12
+FEATURES = 20
 """Enough for several heads and for several frequencies of a head; no power of two."""
 OTHERWISE: dict[str, dict[str, Any]] = {
     "CfC": {"backbone_layers": 3},
@@ -59,10 +59,34 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "GatedDeltaNet": {"key_size": 5},
     "HiPPOLegS": {"memories": 2},
     "OutputGatedGRU": {"candidate_activation": "tanh"},
+    "Retention": {"heads": 2},
     "ShufflingRNN": {"layers": 3},
 }
 """Cells in which more of their equations matter than at the defaults."""
-EQUIVALENT: dict[tuple[str, str], str] = {}
+AXES = "leading axes of size 1 are what broadcasting adds by itself"
+SHIFT = "what all exponents share cancels; it only keeps them small"
+EMPTY = "one stride more, beyond the last unit, has no pairs"
+EQUIVALENT = {
+    ("LMU.prepare", "swap 0: wide, dtype = (accumulator(dtype_of(params)), params['memory_kernel'].dtype)"): (
+        "in double precision both are double"
+    ),
+    ("LinearRNN.project", "change the whole number: drive.ndim - 1"): AXES,
+    ("LinearRNN.project", "drop the left side: (1,) * (drive.ndim - 1) + transition.shape"): AXES,
+    ("LinearRNN.project", "drop the right side: (1,) * (drive.ndim - 1)"): AXES,
+    ("MinLSTM._write", "flip the sign: -f"): SHIFT,
+    ("MinLSTM._write", "flip the sign: -i"): SHIFT,
+    ("NAS.step", "swap 0: u_3, v_3 = (split_gates(side, 8)[3] for side in (drive, product))"): (
+        "only their product is used"
+    ),
+    ("ScoRNN.prepare", "invert a factor: cayley(skew(wide, size)) * signs[None]"): "the signs are 1 and -1",
+    ("_log", "change the constant: 0.5"): "both branches are the same function, with other roundings",
+    ("align", "drop the left side: (1,) * (like.ndim - vector.ndim) + vector.shape"): AXES,
+    ("align", "drop the right side: (1,) * (like.ndim - vector.ndim)"): AXES,
+    ("rotation_layers", "change the whole number: size - 1"): EMPTY,
+    ("rotation_layers", "drop the right side: size - 1"): EMPTY,
+    ("rotation_layers", "flip the sign: size - 1"): EMPTY,
+    ("select", "drop the right side: (1,) * (a.ndim - flags.ndim)"): AXES,
+}
 """What no reference could notice, by function and mutation, and why."""
 
 
@@ -112,13 +136,13 @@ def cells() -> dict[str, rnncells.Cell]:
 
 
 def moved(cell: rnncells.Cell) -> rnncells.Cell:
-    """The cell with each of its numbers changed, within its range."""
-    changes = {}
+    """The cell with each of its numbers changed, within its range, so that no two are equal."""
+    changes: dict[str, float] = {}
     for field in dataclasses.fields(cell):
         value, bounds = getattr(cell, field.name), field.metadata
         if "low" in bounds and isinstance(value, float):
             low, high = (bounds[end] for end in ("low", "high"))
-            near = (0.75 * value + 0.1, 0.75 * value)
+            near = ((0.75 - 0.02 * len(changes)) * value + more for more in (0.1, 0.0))
             fits = [n for n in near if (low is None or low < n) and (high is None or n < high)]
             changes[field.name] = fits[0]
     return dataclasses.replace(cell, **changes)

@@ -36,16 +36,9 @@ ADDING = adding.Config(cells=("Elman",), features=4, length=6, chrono=None, trai
 def left(tmp_path_factory):
     """The folder of a run, and its last lines."""
     out = tmp_path_factory.mktemp("left") / "adding"
-    with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        patch.setattr(processes, "use_every_core", lambda: None)
-        with jax.numpy_rank_promotion("allow"):
-            lines = run.main("adding", dataclasses.replace(ADDING, out=out))
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        lines = run.main("adding", dataclasses.replace(ADDING, out=out))
     return out, lines
-
-
-@pytest.fixture
-def cores(monkeypatch):
-    monkeypatch.setattr(processes, "use_every_core", lambda: None)
 
 
 def of_runs(config):
@@ -113,7 +106,7 @@ def test_a_config_of_another_run_is_a_beginning(left, tmp_path):
         config_of(f"--config {file}", sweep.Config, **options)
 
 
-def test_every_run_is_judged_at_any_length(left, cores, tmp_path, capsys):
+def test_every_run_is_judged_at_any_length(left, tmp_path, capsys):
     """At the length of training exactly as its test; at another one as by hand."""
     out, lines = left
     evaluate.main(evaluate.Config(out, length=(6, 9), output=tmp_path / "scores.csv"))
@@ -153,7 +146,7 @@ class Known(Config):
         return Classification.of(parts)
 
 
-def test_finite_data_are_judged_on_any_part(cores, tmp_path, capsys):
+def test_finite_data_are_judged_on_any_part(tmp_path, capsys):
     config = Known(features=3, pooling="last", training=TRAINING, out=tmp_path / "out")
     lines = run.main("known", config)
     for part in ("test", "validation"):

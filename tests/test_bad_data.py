@@ -286,8 +286,7 @@ def test_a_label_may_be_called_none(tmp_path, capsys):
     assert second.endswith(" of the test part can be right.")
 
 
-def test_a_command_ends_with_the_sentence(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(forecast.processes, "use_every_core", lambda: None)
+def test_a_command_ends_with_the_sentence(tmp_path, capsys):
     file = tmp_path / "mine.csv"
     file.write_text(HEAD + "2024-01-01,x\n")
     with pytest.raises(SystemExit) as end:

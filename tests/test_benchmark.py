@@ -20,9 +20,8 @@ def standard_promotion():
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, capsys):
     """Runs the benchmark; what it wrote, by file, and what it showed."""
-    monkeypatch.setattr(benchmark, "use_every_core", lambda: None)
 
     def run(**options):
         small = dict.fromkeys(("shapes", "sweep_shapes", "train_shapes"), ("4,6,2,8",))

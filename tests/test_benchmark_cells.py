@@ -13,9 +13,8 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, capsys):
     """Runs the benchmark; the rows, its files, and what it showed."""
-    monkeypatch.setattr(benchmark, "use_every_core", lambda: None)
 
     def run(**options):
         benchmark.main(Config(rounds=2, out=tmp_path, **options))
@@ -25,6 +24,7 @@ def run(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.laws
 def test_cells_and_scans(run):
     rows, files, shown = run(
         sections=("cells", "scans"),

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from experiments.harness.checkpoint import CheckpointError, Checkpoints
+from tests.cases import sparing
 from tests.echo import assert_identical
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -154,7 +155,7 @@ def flip(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [halve, flip, pathlib.Path.unlink])
+@pytest.mark.parametrize("damage", sparing([flip, halve, pathlib.Path.unlink]))
 def test_damage_to_any_file_is_harmless_or_refused(damage, tmp_path):
     filled(tmp_path / "whole", 2.0, 1.0)
     matter = set()

@@ -4,14 +4,13 @@ import csv
 import importlib
 import io
 
-import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 import tyro
 
 from experiments import classify, load, sweep
-from experiments.harness import data, processes
+from experiments.harness import data
 from experiments.harness.data import Arrays
 from experiments.harness.encoding import Vocabulary
 from experiments.harness.hyperparameters import Optimizer
@@ -19,6 +18,7 @@ from experiments.harness.options import Training
 from experiments.harness.search import points
 from experiments.parts import labelled_texts
 from tests.echo import read
+from tests.scripts import said_by
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -61,16 +61,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def said(config):
-    """What the script says while it runs."""
-    screen = pytest.MonkeyPatch()
-    screen.setattr(processes, "use_every_core", lambda: None)
-    screen.setenv("COLUMNS", "200")
-    shown = io.StringIO()
-    screen.setattr("sys.stdout", shown)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        classify.main(config)
-    screen.undo()
-    return shown.getvalue()
+    return said_by(classify, config)
 
 
 def by_hand(config, texts):

@@ -6,7 +6,6 @@ import pytest
 import tyro
 
 from experiments import compare, evaluate, load
-from experiments.harness import processes
 from experiments.harness.command_line import arguments
 from experiments.harness.options import Training
 from experiments.parts.budget import closest
@@ -17,11 +16,6 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 FEW = {"updates": 4, "batch_size": 4, "report_every": 2, "checkpoint_every": 4, "seeds": 2}
 SMALL = {"test_sequences": 16, "validation_sequences": 8}
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setattr(processes, "use_every_core", lambda: None)
 
 
 def test_the_closest_width():

@@ -9,7 +9,7 @@ import pytest
 
 import rnncells
 from experiments import adding, compress, predict
-from experiments.harness import given, processes
+from experiments.harness import given
 from experiments.harness.data import Parts
 from experiments.harness.fitting import Own
 from experiments.harness.model import Model
@@ -129,7 +129,6 @@ def test_zeros_and_bytes(rng):
 
 def test_the_script(tmp_path, monkeypatch, capsys):
     """Its table is what the forms, read from their files, are and do."""
-    monkeypatch.setattr(processes, "use_every_core", lambda: None)
     monkeypatch.setattr(compress, "ROUNDS", 2)
     monkeypatch.setenv("COLUMNS", "200")
     training = Training(batch_size=8, test_sequences=64)

@@ -18,6 +18,7 @@ from experiments.harness.options import Training
 from experiments.harness.supervised import Classification, Regression
 from rnncells.tasks import Batch
 from rnncells.tasks.base import Mean, mean_of
+from tests.cases import sparing
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -168,7 +169,7 @@ def learner(task, at_once, cells=3):
     return own, net.init(jax.random.key(0), like)
 
 
-@pytest.mark.parametrize("kind", ["classes", "numbers"])
+@pytest.mark.parametrize("kind", sparing(["classes", "numbers"]))
 def test_scores_of_a_part_are_those_of_all_its_sequences_at_once(kind):
     """Root and mean, in chunks of any size, lengths and the last chunk's padding included."""
     rng = np.random.default_rng(0)

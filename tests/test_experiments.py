@@ -11,7 +11,7 @@ import tyro
 
 import experiments
 from experiments import adding, copy
-from experiments.harness import command_line, processes
+from experiments.harness import command_line
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.options import Config, Placement, Training, make_cell
 from rnncells.initializers import Chrono
@@ -35,7 +35,6 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(), re.DOTALL)
 def start(tmp_path, monkeypatch):
     """Runs a command `python -m experiments.<script> ...` in this process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "use_every_core", lambda: None)
 
     def start(command):
         python, module, script, *options = shlex.split(command)

@@ -12,7 +12,7 @@ import pytest
 
 import rnncells
 from experiments import adding, export, predict
-from experiments.harness import given, processes
+from experiments.harness import given
 from experiments.harness.data import Parts
 from experiments.harness.fitting import Own
 from experiments.harness.model import Model
@@ -53,10 +53,9 @@ def fake(tokens):
     return Sizes()
 
 
-def test_it_runs_without_the_library(tmp_path, monkeypatch):
+def test_it_runs_without_the_library(tmp_path):
     """A model of tokens that reads out the last state: its saved run, exported from the command line,
     asked in an interpreter that can import neither this library nor Flax."""
-    monkeypatch.setattr(processes, "use_every_core", lambda: None)
     inputs = np.random.default_rng(0).integers(0, 5, (40, 9))
     folder, task = tmp_path / "run", Classification.of(Parts(given.arrays(inputs, inputs[:, 0])))
     options = {"cells": ("LSTM",), "features": (6, 4), "embedding": 3, "pooling": "last"}

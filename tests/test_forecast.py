@@ -12,13 +12,14 @@ import pytest
 import safetensors.numpy
 
 from experiments import forecast, load
-from experiments.harness import processes, saved
+from experiments.harness import saved
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.model import Net
 from experiments.harness.options import Training
 from experiments.parts import series
 from rnncells.tasks import Batch
 from tests.echo import read
+from tests.scripts import said_by
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -61,16 +62,7 @@ def config(tide, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def said(config):
-    """What the script says while it runs."""
-    screen = pytest.MonkeyPatch()
-    screen.setattr(processes, "use_every_core", lambda: None)
-    screen.setenv("COLUMNS", "200")
-    shown = io.StringIO()
-    screen.setattr("sys.stdout", shown)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        forecast.main(config)
-    screen.undo()
-    return shown.getvalue()
+    return said_by(forecast, config)
 
 
 def by_hand(config, values):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from experiments import language_model, load, sample
-from experiments.harness import processes
 from experiments.harness.encoding import UNKNOWN, Vocabulary
 from experiments.harness.options import Training
 from experiments.parts import corpus, text
@@ -48,7 +47,6 @@ def trained(tmp_path_factory):
     config = dataclasses.replace(config, out=folder / "run")
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        patch.setattr(processes, "use_every_core", lambda: None)
         patch.setattr("builtins.print", lambda *words: printed.write(" ".join(map(str, words)) + "\n"))
         with jax.numpy_rank_promotion("allow"):
             language_model.main(config)

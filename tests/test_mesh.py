@@ -25,7 +25,7 @@ CASES |= {type(cell).__name__: (cell, EVERYTHING, AxisType.Explicit) for cell in
 CASES["LSTM, automatic"] = (LSTM(4), EVERYTHING, AxisType.Auto)
 
 
-DAILY = ("LSTM, everything", "LSTM, automatic", "MinGRU", "Stack")
+DAILY = ("LSTM, everything", "MinGRU")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import safetensors
 
 import experiments
 from experiments import adding, evaluate, fit, load
-from experiments.harness import data, given, processes, run, saved, trained
+from experiments.harness import data, given, run, saved, trained
 from experiments.harness.data import Parts
 from experiments.harness.encoding import Scaler
 from experiments.harness.hyperparameters import Optimizer
@@ -109,9 +109,8 @@ def test_inputs_must_be_like_those_of_training(names):
             evaluate(model, inputs, [0, 1])
 
 
-def test_an_experiment_is_loaded_from_its_folder(tmp_path, monkeypatch):
+def test_an_experiment_is_loaded_from_its_folder(tmp_path):
     """A script's run, synthetic task included; its header says what the weights are of."""
-    monkeypatch.setattr(processes, "use_every_core", lambda: None)
     training = Training(
         updates=4, batch_size=4, report_every=2, checkpoint_every=2, test_sequences=16, seeds=2
     )

@@ -87,6 +87,7 @@ def test_promotion_happens_once(dtype, x_dtype):
     chex.assert_trees_all_equal((last, ys), ticked)
 
 
+@pytest.mark.laws
 def test_the_carry_before_init():
     for name, kind in CELLS.items():
         cell = kind(H)

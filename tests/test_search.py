@@ -10,21 +10,13 @@ import polars
 import pytest
 
 from experiments import adding, sweep
-from experiments.harness import processes, search, session, study
+from experiments.harness import search, session, study
 from experiments.harness.options import Training
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 TRAINING = Training(updates=4, batch_size=4, report_every=2, checkpoint_every=2, test_sequences=32, seeds=2)
 SMALL = adding.Config(cells=("LSTM",), features=4, length=6, training=TRAINING)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A folder to run in, on the devices that there are."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "use_every_core", lambda: None)
-    return tmp_path
 
 
 def test_random_points_are_where_they_should_be():

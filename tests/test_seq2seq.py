@@ -14,7 +14,6 @@ import pytest
 
 import rnncells
 from experiments import evaluate, load, seq2seq
-from experiments.harness import processes
 from experiments.harness.options import Training
 from experiments.parts import string_pairs
 from experiments.parts.encoder_decoder import Answering, EncoderDecoder, Taught
@@ -211,7 +210,6 @@ def trained(tmp_path_factory):
     config = dataclasses.replace(config, out=folder / "run", scheduled_sampling=0.2)
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        patch.setattr(processes, "use_every_core", lambda: None)
         patch.setattr("builtins.print", lambda *words: printed.write(" ".join(map(str, words)) + "\n"))
         with jax.numpy_rank_promotion("allow"):
             seq2seq.main(config)

@@ -10,7 +10,7 @@ import pytest
 import tyro
 
 from experiments import adding, load, predict, sweep
-from experiments.harness import axes, command_line, processes, ranking, run, session
+from experiments.harness import axes, command_line, ranking, run, session
 from experiments.harness.options import Training
 from experiments.harness.settings import parsed, placed, settings
 from tests.echo import small
@@ -27,13 +27,6 @@ TRAINING = Training(
     seeds=2,
 )
 SMALL = adding.Config(cells=("Elman",), features=4, length=6, training=TRAINING)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "use_every_core", lambda: None)
-    return tmp_path
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import load, predict, speech
-from experiments.harness import processes, trained
+from experiments.harness import trained
 from experiments.harness.options import Training
 from experiments.parts import ctc, formants
 from experiments.parts.formants import BANDS, CONSONANTS, LOUDNESS, PHONES, VOWELS
@@ -164,8 +164,7 @@ def test_a_model_is_judged_and_shown(tmp_path):
 
 @pytest.mark.laws
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_the_script(bidirectional, tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "use_every_core", lambda: None)
+def test_the_script(bidirectional, tmp_path):
     options = {"cells": ("GRU",), "features": 4, "length": 3, "bidirectional": bidirectional}
     config = speech.Config(**options, training=Training(**FEW), out=tmp_path / "run")
     speech.main(config)

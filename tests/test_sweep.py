@@ -15,7 +15,7 @@ import pytest
 import tyro
 
 from experiments import adding, copy, plot, sweep
-from experiments.harness import command_line, options, processes, ranking, search
+from experiments.harness import command_line, options, ranking, search
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.options import Placement, Training
 from experiments.harness.population import Population, Run
@@ -24,14 +24,6 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 TRAINING = Training(updates=4, batch_size=4, report_every=2, checkpoint_every=2, test_sequences=32, seeds=2)
 SMALL = adding.Config(cells=("LSTM",), features=4, length=6, training=TRAINING)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A folder to run in, on the devices that there are."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "use_every_core", lambda: None)
-    return tmp_path
 
 
 def compiled(work):

@@ -109,8 +109,14 @@ EVERYTHING = {
 @pytest.mark.parametrize(
     ("task", "options"),
     [
-        (Echo(), {"clip_norm": 0.3, "weight_decay": 0.1, "schedule": "cosine"}),
-        (Echo(), {"kind": "sgd", "clip_value": 0.3, "clip_norm": None, "warmup": 4, "l2": 0.1, "l1": 0.05}),
+        pytest.param(
+            Echo(), {"clip_norm": 0.3, "weight_decay": 0.1, "schedule": "cosine"}, marks=pytest.mark.laws
+        ),
+        pytest.param(
+            Echo(),
+            {"kind": "sgd", "clip_value": 0.3, "clip_norm": None, "warmup": 4, "l2": 0.1, "l1": 0.05},
+            marks=pytest.mark.laws,
+        ),
         (Echo(), {"truncate_every": 3}),
         (Adding(6), {"truncate_every": 3, "weight_decay": 0.1}),
         (Echo(), EVERYTHING),
@@ -167,6 +173,7 @@ class Still(Echo):
         return super().sample(jax.random.key(0), batch_size)
 
 
+@pytest.mark.laws
 def test_noise_of_the_cell_is_drawn_at_every_update():
     def losses(**options):
         train, hyper, state = started(small(Still(), **options), learning_rate=0.0)

@@ -23,7 +23,7 @@ OF_GATED = {name: cell for name, cell in EVERY.items() if "(gated" in name or na
 OF_BOTH = OF_GATED | {name: cell for name, cell in EVERY.items() if "(diagonal" in name}
 """Around a cell that scans and around one that is linear."""
 every_day_stacks = ("Stack", "Stack,linear")
-every_day = (*itertools.islice(WRAPPED, 0, None, 16), *every_day_stacks)
+every_day = (*itertools.islice(WRAPPED, 0, None, 32), *every_day_stacks)
 
 
 @pytest.mark.parametrize("name", WRAPPERS)

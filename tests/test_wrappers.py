@@ -46,7 +46,7 @@ def test_wrappers_without_parameters_leave_the_tree():
 
 
 @exact
-@pytest.mark.parametrize("name", sparing(WRAPPERS, 4))
+@pytest.mark.parametrize("name", sparing(WRAPPERS, 2))
 def test_derivatives(name):
     """By params, inputs and every number of the wrapper, with noise and without: nothing is cut off."""
     cell = jax.tree.map(jnp.float64, WRAPPED[f"{name}(gated)"])
@@ -74,6 +74,7 @@ def test_a_wrapper_inside_its_like_draws_its_own_noise():
     assert agreement(drive.own.state[0], drive.inner.own.state[0]) == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.laws
 def test_two_wrapped_layers_everywhere():
     """Swept over a rate, tick by tick, in linen and nnx, serialised and restored."""
     cell = Stack([Zoneout(LayerNormLSTM(8), rate=0.1), Residual(GRU(8))])

@@ -29,6 +29,7 @@ def small(tmp_path, monkeypatch):
     return Config(cells=("LRU", "GRU-chrono"), length=6, features=4, training=SMALL, out=tmp_path / "zoo")
 
 
+@pytest.mark.laws
 def test_a_zoo_is_trained_and_gone_on_with(small, monkeypatch, capsys):
     zoo.main(dataclasses.replace(small, cells=("LRU",)))
     first = (small.out / "adding/LRU/metrics.jsonl").read_text()

@@ -47,9 +47,11 @@ _witness: subprocess.Popen[str] | None = None
 
 
 def use_every_core() -> None:
-    """One CPU device per core that this process may use; call before anything computes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jax.config.update("jax_num_cpu_devices", cores or 1)
+    """One CPU device per core that this process may use, unless somebody has said how many; call before
+    anything computes."""
+    if jax.config.jax_num_cpu_devices < 0:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        jax.config.update("jax_num_cpu_devices", cores or 1)
 
 
 def start(placement: Placement, again: str) -> None:

@@ -46,6 +46,7 @@ def test_min_lstm_gates_are_normalised():
     assert_close(cell.project(equal, sequence()).element.decay, 0.5)
 
 
+@pytest.mark.laws
 def test_min_gru_in_log_space_takes_extreme_gates():
     """Products of a thousand decays of e^-50 neither overflow nor lose the last candidates."""
     cell = MinGRU(FEATURES, log_space=True)
