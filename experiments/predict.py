@@ -39,13 +39,16 @@ def main(config: Config) -> None:
         model = trained.load(config.run, config.cell, config.number)
         inputs, lengths = model.config.read(config.input, model.task)
         rows = model.config.said(trained.predict(model, inputs, lengths), model.task)
-    except ValueError as error:
+        if config.output is not None and config.output.suffix != ".csv":
+            raise ValueError(f"output: expected a name that ends with .csv, got {config.output}.")
+        print(f"{model.cell}, run {model.about['run']}, of {config.run} answers.", file=sys.stderr)
+        if config.output is None:
+            write(rows, sys.stdout)
+            return
+        with config.output.open("w", newline="") as file:
+            write(rows, file)
+    except (ValueError, OSError) as error:
         sys.exit(str(error))
-    if config.output is None:
-        write(rows, sys.stdout)
-        return
-    with config.output.open("w", newline="") as file:
-        write(rows, file)
 
 
 def write(rows: list[dict[str, Any]], file: Any) -> None:

@@ -218,13 +218,13 @@ def gate_kernel(
     return fuse([scheme(block, (rows, features), dtype) for block in jax.random.split(key, gates)])
 
 
-def fuse(blocks: Sequence[jax.Array]) -> Any:
-    """Blocks [..., H] as one array [..., G*H]; in the box of the first, where they come in boxes (as those of
-    Flax's `with_partitioning` do)."""
+def fuse(blocks: Sequence[jax.Array], axis: int = -1) -> Any:
+    """Blocks [..., H] as one array [..., G*H], or along another axis; in the box of the first, where they
+    come in boxes (as those of Flax's `with_partitioning` do)."""
     box: Any = blocks[0]
     if isinstance(box, AxisMetadata):
-        return box.replace_boxed(jnp.concatenate([jax.tree.leaves(block)[0] for block in blocks], -1))
-    return jnp.concatenate(blocks, -1)
+        return box.replace_boxed(jnp.concatenate([jax.tree.leaves(block)[0] for block in blocks], axis))
+    return jnp.concatenate(blocks, axis)
 
 
 def forget_blocks(

@@ -1,9 +1,12 @@
 """The named schemes, and that fused kernels are drawn per gate."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from rnncells import (
     CELLS,
@@ -30,6 +33,7 @@ from rnncells.initializers import (
     UniformGate,
     Zeros,
 )
+from tests.cases import INPUT, REGISTERED, assert_own_draws, over, to_numpy
 
 KEY = jax.random.key(0)
 H = 64
@@ -157,3 +161,43 @@ def test_schemes_sweep_and_differentiate():
         3,
         32,
     )
+
+
+def schemes(cell):
+    """Its fields that are schemes; without those that are words."""
+    fields = [field.name for field in dataclasses.fields(cell) if field.name.endswith("_init")]
+    return [name for name in fields if callable(getattr(cell, name))]
+
+
+NO_AXES = {("ClockworkRNN", "blocks_init"), ("ELSTM", "scale_init")}
+"""Of what these draw only some entries, or none in their places, become parameters."""
+
+
+@over(REGISTERED)
+def test_every_scheme_may_be_of_flax_and_name_its_axes(cell):
+    named = nn.with_partitioning(nn.initializers.normal(), (None, "h"))
+    for name in schemes(cell):
+        if (type(cell).__name__, name) in NO_AXES or (
+            name == "bias_init" and not getattr(cell, "use_bias", True)
+        ):
+            continue
+        params = dataclasses.replace(cell, **{name: named}).init(KEY, INPUT)
+        boxed = [leaf for leaf in jax.tree.leaves(params, is_leaf=is_box) if is_box(leaf)]
+        assert {box.names for box in boxed} == {(None, "h")}, name
+
+
+def is_box(leaf):
+    return isinstance(leaf, nn.Partitioned)
+
+
+FOLLOWING = ("LRU", "PhasedLSTM")
+"""Norms that begin as the radii ask, shifts that begin within the periods."""
+
+
+@over({name: kind(H) for name, kind in CELLS.items() if name not in FOLLOWING})
+def test_every_parameter_is_drawn_from_a_key_of_its_own(cell):
+    """Seen in what differs between two draws: some begin in order."""
+    normal = dataclasses.replace(cell, **dict.fromkeys(schemes(cell), Normal()))
+    one, other = (to_numpy(normal.init(key, H)) for key in jax.random.split(KEY))
+    differences = [a - b for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)]
+    assert_own_draws([leaf for leaf in differences if leaf.size >= 32])

@@ -14,12 +14,13 @@ import safetensors
 
 import experiments
 from experiments import adding, evaluate, fit, load
-from experiments.harness import data, given, run, saved, trained
+from experiments.harness import answers, data, given, run, saved, trained
 from experiments.harness.data import Parts
 from experiments.harness.encoding import Scaler
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.options import Placement, Training
 from experiments.harness.supervised import Classification, Regression
+from rnncells.tasks import Copy, Parity
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -66,6 +67,7 @@ def test_predict_from_the_command_line(names, tmp_path, capsys):
         ("a.txt", "1", "a.txt: expected a name that ends with .npy, .npz or .csv"),
         ("a.csv", "a,b\n1,2\n3,x\n", r"a.csv, line 3, column 2: expected a number, got 'x'"),
         ("a.csv", "1,2\n3\n", "a.csv, line 2: expected 2 columns, got 1"),
+        ("a.csv", "nan,nan\n1,2\n", "a.csv, line 1, column 1: expected a number, got 'nan'"),
         ("a.csv", "", "a.csv: expected numbers, found none"),
         ("a.csv", "1\n2\n", r"inputs: expected 2 numbers a tick, as in training, got float32\[1, 2, 1\]"),
     ],
@@ -75,6 +77,50 @@ def test_predict_says_what_is_wrong_with_a_file(name, content, words, names, tmp
         (tmp_path / name).write_text(content)
     with pytest.raises(SystemExit, match=words):
         script.main(script.Config(names, tmp_path / name))
+
+
+def test_predict_says_who_answers_and_where_it_cannot_write(names, tmp_path, capsys):
+    np.save(tmp_path / "a.npy", INPUTS[:7])
+    script.main(script.Config(names, tmp_path / "a.npy"))
+    assert capsys.readouterr().err == f"Elman, run 0, of {names} answers.\n"
+    for output, words in (
+        ("none/o.csv", "No such file"),
+        ("o.txt", "output: expected a name that ends with"),
+    ):
+        with pytest.raises(SystemExit, match=words):
+            script.main(script.Config(names, tmp_path / "a.npy", output=tmp_path / output))
+
+
+class Tokens:
+    tokens = 10
+
+
+def test_a_file_of_tokens_has_one_in_each_line(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("symbol\n8\n0\n9\n")
+    inputs, lengths = answers.read(file, Tokens())
+    np.testing.assert_array_equal(inputs, [[8, 0, 9]])
+    assert lengths is None
+    assert inputs.dtype == np.int32
+    for line in ("8, 6", "8.5", "10", "-1"):
+        file.write_text(f"1\n{line}\n")
+        words = f"line 2: expected (one token from 0 to 9 in each line, got {line}|1 columns, got 2)\\.$"
+        with pytest.raises(ValueError, match=words):
+            answers.read(file, Tokens())
+    file.write_text("8,6\n")
+    with pytest.raises(ValueError, match="line 1: expected one token from 0 to 9 in each line, got 8, 6"):
+        answers.read(file, Tokens())
+
+
+@pytest.mark.parametrize("task", [Parity(4), Copy(4)], ids=["classes", "recall"])
+def test_tasks_of_classes_are_answered_by_classes(task):
+    outputs = np.zeros((2, 3, task.output_size), np.float32)
+    outputs[..., 1] = 2.0
+    rows = answers.rows(outputs, task)
+    assert [row["tick"] for row in rows] == [0, 1, 2] * 2
+    assert {row["class"] for row in rows} == {1}
+    others = task.output_size - 1
+    assert rows[0]["probability"] == pytest.approx(np.exp(2) / (np.exp(2) + others), abs=1e-4)
 
 
 def test_load_says_what_is_wrong_with_a_folder(names, tmp_path):

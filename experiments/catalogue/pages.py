@@ -217,14 +217,15 @@ def items(lines: Sequence[str]) -> str:
     made = []
     for point in points:
         names, colon, text = point.partition(": ")
-        made.append(f"- {re.sub(r'[^,]+', _code, names)}{colon}{marked(text)}")
+        parts = re.split("(, | and )", names)  # names, and what stands between them
+        coded = "".join(part if i % 2 else _code(part) for i, part in enumerate(parts))
+        made.append(f"- {coded}{colon}{marked(text)}")
     return "\n".join(made)
 
 
-def _code(found: re.Match[str]) -> str:
-    """A name among others as code; words as words."""
-    name = found[0].strip()
-    return f"{' ' * found[0].startswith(' ')}{f'`{name}`' if name.isidentifier() else marked(name)}"
+def _code(name: str) -> str:
+    """A name as code; words as words."""
+    return f"`{name}`" if name.isidentifier() else marked(name)
 
 
 def marked(text: str) -> str:

@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness import csv_file
-from experiments.harness.supervised import Classification
-from rnncells.tasks import Task
-from rnncells.tasks.base import extras
+from experiments.harness import csv_file, supervised
+from rnncells.tasks import Task, scores
+from rnncells.tasks.base import extras, tokens
+
+CLASSES = (supervised.Classification, scores.Classification, scores.Recall)
+"""Tasks whose outputs are logits of classes."""
 
 
 def read(file: pathlib.Path, task: Task) -> tuple[Any, Any]:
     """Numbers: inputs [N, T, I] or tokens [N, T] in a .npy file, or as `inputs` beside `lengths` in an .npz
-    file; or one sequence, a tick in each line, in a .csv file.
+    file; or one sequence, a tick in each line, below names or without, in a .csv file.
 
     Raises:
         ValueError: for another file, and what is wrong in it.
@@ -29,10 +31,11 @@ def read(file: pathlib.Path, task: Task) -> tuple[Any, Any]:
     if file.suffix != ".csv":
         raise ValueError(f"{file}: expected a name that ends with .npy, .npz or .csv.")
     rows: list[list[float]] = []
+    known = tokens(task)
     for place, (line, cells) in enumerate(csv_file.fields(file)):
         numbers = [csv_file.number(cell) for cell in cells]
         bad = [i for i, number in enumerate(numbers) if not math.isfinite(number)]
-        if place == 0 and len(bad) == len(cells):  # names
+        if place == 0 and not any(_is_number(cell) for cell in cells):  # names
             continue
         if bad:
             words = f"expected a number, got {cells[bad[0]]!r}"
@@ -40,10 +43,19 @@ def read(file: pathlib.Path, task: Task) -> tuple[Any, Any]:
         if rows and len(numbers) != len(rows[0]):
             raise ValueError(f"{file}, line {line}: expected {len(rows[0])} columns, got {len(numbers)}.")
         rows.append(numbers)
+        if known is not None and (len(numbers) > 1 or numbers[0] not in range(known)):
+            words = f"expected one token from 0 to {known - 1} in each line, got {', '.join(cells)}"
+            raise ValueError(f"{file}, line {line}: {words}.")
     if not rows:
         raise ValueError(f"{file}: expected numbers, found none.")
-    whole = np.array(rows, np.float32)[None]
-    return (whole[..., 0].astype(np.int32), None) if getattr(task, "tokens", None) else (whole, None)
+    if known is not None:
+        return np.array(rows, np.int32).T, None
+    return np.array(rows, np.float32)[None], None
+
+
+def _is_number(cell: str) -> bool:
+    """Or says that one is missing."""
+    return cell.lower() in csv_file.MISSING - {""} or math.isfinite(csv_file.number(cell))
 
 
 def _arrays(file: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -67,7 +79,7 @@ def rows(outputs: np.ndarray, task: Task) -> list[dict[str, Any]]:
     for place in np.ndindex(*outputs.shape[:-1]):
         row: dict[str, Any] = dict(zip(("sequence", "tick"), place, strict=False))
         own = outputs[place].astype(np.float64)
-        if isinstance(task, Classification):
+        if isinstance(task, CLASSES):
             weights = np.exp(own - own.max())
             best = int(own.argmax())
             row["class"] = best if classes is None else classes[best]

@@ -55,7 +55,9 @@ ALIASES = {
     "chrono": ("Chrono.t_max",),
     "zoneout": ("Zoneout.rate",),
     "dropout": ("VariationalDropout.rate", "VariationalDropout.input_rate"),
-    "init_scale": ("scale",),
+    "init_scale": tuple(
+        f"{kind}.scale" for kind in ("Glorot", "He", "Identity", "LeCun", "Orthogonal", "Uniform")
+    ),
 }
 """Short names of numbers that lie somewhere in a cell."""
 

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from rnncells.cell import Params, Weights
 from rnncells.fields import number
-from rnncells.initializers import Constant, ForgetBias, Glorot, Initializer, scheme
+from rnncells.initializers import Constant, ForgetBias, Glorot, Initializer, fuse, scheme
 from rnncells.parts.arithmetic import align, dense, split_gates
 from rnncells.parts.gated import DenseCell, ProjectedCell
 
@@ -65,7 +65,7 @@ class BRC(_Bistable):
     def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         key, weight_key = jax.random.split(key)
         rows = [self.weight_init(row, (1, self.features), dtype) for row in jax.random.split(weight_key)]
-        return {**super().init(key, input_size, dtype), "recurrent_weight": jnp.concatenate(rows)}
+        return {**super().init(key, input_size, dtype), "recurrent_weight": fuse(rows, axis=0)}
 
     def _logits(self, weights: Weights, carry: jax.Array, gates: jax.Array) -> list[jax.Array]:
         rows = zip(split_gates(gates, 2), weights["recurrent_weight"], strict=True)

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from rnncells.cell import Like, Params, Shape, Weights
 from rnncells.dtypes import dtype_of
 from rnncells.fields import number
-from rnncells.initializers import ForgetBias, Initializer, Zeros, scheme
+from rnncells.initializers import ForgetBias, Initializer, Zeros, fuse, scheme
 from rnncells.parts.activations import Activation, activation
 from rnncells.parts.arithmetic import align, dense, split_gates
 from rnncells.parts.gated import GatedCell
@@ -195,7 +195,7 @@ class PeepholeLSTM(MemoryGatedLSTM):
         rows = [
             self.peephole_init(row, (1, self.features), dtype) for row in jax.random.split(peephole_key, 3)
         ]
-        return {**super().init(key, input_size, dtype), "peephole": jnp.concatenate(rows)}
+        return {**super().init(key, input_size, dtype), "peephole": fuse(rows, axis=0)}
 
     def seen_before(self, weights: Weights, cell: jax.Array) -> tuple[jax.Array, jax.Array]:
         p_i, p_f, _ = weights["peephole"]
