@@ -31,7 +31,7 @@ def curves(
     blocks = [line for line in lines if "test" not in line]
     judged = [line for line in blocks if line.get("validation")]
     figure, panels = plt.subplots(
-        1, 2 if judged else 1, figsize=(11.5 if judged else 7.5, 4.4), layout="constrained", squeeze=False
+        1, 2 if judged else 1, figsize=(11.5 if judged else 7.5, 4.8), layout="constrained", squeeze=False
     )
     left, right = panels[0, 0], panels[0, -1]
     for i, cell in enumerate(cells_of(blocks)):
@@ -91,9 +91,9 @@ def banded(runs: Sequence[int]) -> str:
 
 
 def legend(axes: Any, title: str) -> None:
-    """Legible over lines."""
-    style = {"fontsize": 8, "title_fontsize": 8, "alignment": "left", "framealpha": 0.85, "edgecolor": "none"}
-    axes.legend(title=title, **style)
+    """Below the axes, where it hides no line."""
+    style = {"fontsize": 8, "title_fontsize": 8, "alignment": "left", "frameon": False}
+    axes.legend(title=title, loc="upper left", bbox_to_anchor=(0, -0.12), ncols=3, **style)
 
 
 def _last_of_each(lines: Sequence[Line], cell: str | None = None) -> list[Line]:
