@@ -49,7 +49,7 @@ _witness: subprocess.Popen[str] | None = None
 def use_every_core() -> None:
     """One CPU device per core that this process may use, unless somebody has said how many; call before
     anything computes."""
-    if jax.config.jax_num_cpu_devices < 0:
+    if jax.config.jax_num_cpu_devices < 0:  # type: ignore[attr-defined]
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         jax.config.update("jax_num_cpu_devices", cores or 1)
 
