@@ -17,26 +17,27 @@ an axis may have size 1 there (a decay [*B, h, 1, 1] of a state [*B, h, K, V], a
 
 from __future__ import annotations
 
+import abc
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 
-class Monoid:
+class Monoid(abc.ABC):
     """Elements that act on a state, one per tick."""
 
+    @abc.abstractmethod
     def identity(self, like: Any) -> Any:
         """The element that leaves a state as it is, in the shapes and dtypes of `like`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def combine(self, earlier: Any, later: Any) -> Any:
         """One element that does what `earlier`, then `later` do. Associative."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def apply(self, element: Any, state: Any) -> Any:
         """The state after the element."""
-        raise NotImplementedError
 
     def lift(self, element: Any) -> Any:
         """The element of a tick in the form that `combine` takes and gives, where that is wider. `apply` and

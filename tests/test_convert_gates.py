@@ -27,7 +27,7 @@ class Partial(DenseCell):
     biased_gates = ("a", "c")
 
     def step(self, weights, carry, drive):
-        raise NotImplementedError
+        return carry, carry
 
 
 def test_negate_gate_takes_the_papers_sign(xs):

@@ -15,6 +15,7 @@ from experiments.harness.encoding import UNKNOWN, Vocabulary
 from experiments.harness.options import Training
 from experiments.parts import corpus, text
 from experiments.parts.ngrams import NGrams, longest
+from tests.scripts import said_by
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -45,12 +46,7 @@ def trained(tmp_path_factory):
         sample=20,
     )
     config = dataclasses.replace(config, out=folder / "run")
-    printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        patch.setattr("builtins.print", lambda *words: printed.write(" ".join(map(str, words)) + "\n"))
-        with jax.numpy_rank_promotion("allow"):
-            language_model.main(config)
-    return config, printed.getvalue()
+    return config, said_by(language_model, config)
 
 
 def by_hand(tokens, context, symbol, order, symbols):

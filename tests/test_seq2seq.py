@@ -18,6 +18,7 @@ from experiments.harness.options import Training
 from experiments.parts import string_pairs
 from experiments.parts.encoder_decoder import Answering, EncoderDecoder, Taught
 from rnncells.tasks import Batch
+from tests.scripts import said_by
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -208,12 +209,7 @@ def trained(tmp_path_factory):
         features=12, embedding=8, csv=folder / "turned.csv", columns=("from", "to"), beam=3, training=training
     )
     config = dataclasses.replace(config, out=folder / "run", scheduled_sampling=0.2)
-    printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        patch.setattr("builtins.print", lambda *words: printed.write(" ".join(map(str, words)) + "\n"))
-        with jax.numpy_rank_promotion("allow"):
-            seq2seq.main(config)
-    return config, printed.getvalue()
+    return config, said_by(seq2seq, config)
 
 
 def test_what_is_taught_right_is_said_right(trained):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from typing import Any, Self
@@ -18,7 +19,7 @@ from rnncells.tasks.base import Mean, mean_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Finite:
+class Finite(abc.ABC):
     """What tasks on finite data share. A class of one's own adds `loss` and `metrics`."""
 
     parts: Parts | None = dataclasses.field(default=None, metadata={"saved": False})
@@ -43,13 +44,13 @@ class Finite:
     extras: dict[str, Any] = dataclasses.field(default_factory=dict)
     """JSON that is saved with what was trained."""
 
+    @abc.abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> jax.Array:
         """The training loss: a mean over what counts."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def metrics(self, outputs: Any, batch: Batch) -> dict[str, Mean]:
         """Scores, as sums and counts."""
-        raise NotImplementedError
 
     def sample(self, key: chex.PRNGKey, batch_size: int) -> Batch:
         """Sequences of the training part, with replacement; training itself takes each once an epoch."""

@@ -61,7 +61,7 @@ class LinearCell(Cell):
     def chunk(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Out]:
         """Many ticks of `step` at once: leaves of the drive are [C, *B, ...] -> (the state after them, what
         `read` gives at each). For cells that set `chunk_size`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}.chunk: expected, because chunk_size is set.")
 
     def readout(self, weights: Weights, out: Out, drive: Drive) -> Outputs:
         return out.astype(computes_in(weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import TypeAlias
 
 import chex
@@ -17,7 +18,7 @@ from rnncells.tasks.scores import Classification
 Pair: TypeAlias = tuple[jax.Array, jax.Array]
 
 
-class Regular(Classification):
+class Regular(Classification, abc.ABC):
     """One question about a whole word, answered at its last tick.
 
     Lengths are uniform in {shortest, ..., length}, at random for every sequence. Words are one-hot, padded
@@ -54,9 +55,9 @@ class Regular(Classification):
         inputs = jnp.where((time <= last)[..., None], jax.nn.one_hot(letters, self.input_size), 0)
         return Batch(inputs, jnp.where(mask, answers, 0), mask)
 
+    @abc.abstractmethod
     def words(self, key: chex.PRNGKey, batch_size: int) -> tuple[jax.Array, jax.Array]:
         """int32 [length, B] letters, and the answer for the word that ends at each tick."""
-        raise NotImplementedError
 
     def last(self, length: jax.Array) -> jax.Array:
         """The last tick of a word of this length."""

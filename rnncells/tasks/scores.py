@@ -4,6 +4,7 @@ after a delay, values that are predicted. Each kind of task is a class here, wit
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 import jax
@@ -73,7 +74,7 @@ class Recall(Pytree):
         return metrics["recall"] >= 0.99
 
 
-class Prediction(Pytree):
+class Prediction(Pytree, abc.ABC):
     """Says a value that is yet to come. The loss is the mean squared error, and so is the score."""
 
     score = "mse"
@@ -81,14 +82,14 @@ class Prediction(Pytree):
     naive = "scaled last value"
 
     @property
+    @abc.abstractmethod
     def variance(self) -> float:
         """Of the targets that count."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def baseline(self) -> float:
         """Mean squared error of the best line through the last value."""
-        raise NotImplementedError
 
     def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
         """Mean squared error of outputs [T, B, O]."""
