@@ -1,5 +1,7 @@
 """What authors of cells may write, and `unroll` then carries: noise, learned states, inputs of any form."""
 
+from typing import ClassVar
+
 import chex
 import flax.struct
 import jax
@@ -7,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnncells import LSTM, Cell, unroll
+from rnncells import LSTM, Cell, MinGRU, unroll
 from rnncells.fields import Pytree
 from tests.cases import INPUT, B, close, inputs, random_params, run, sparing
 from tests.references.loops import loops
@@ -104,3 +106,15 @@ def test_numbers_become_arrays_without_losing_the_type():
     assert jax.tree.map(lambda leaf: leaf * 2, cell).forget_bias.tolist() == [2.0] * 4
     params = cell.init(jax.random.key(0), INPUT)
     np.testing.assert_array_equal(params["bias"][4:8], np.ones(4))
+
+
+class Unchunked(MinGRU):
+    """Promises a form of its own for many ticks, and has none."""
+
+    chunk_size: ClassVar[int | None] = 4
+
+
+def test_a_cell_that_says_chunks_must_bring_them():
+    cell = Unchunked(4)
+    with pytest.raises(NotImplementedError, match=r"Unchunked\.chunk: expected, because chunk_size is set"):
+        unroll(cell, cell.init(jax.random.key(0), 3), jnp.ones((8, 2, 3)), parallel=True)
