@@ -16,9 +16,12 @@ from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.options import Training
 from experiments.harness.population import Population, Run
 from rnncells.tasks import Batch, Task
+from rnncells.tasks.base import masked_mean
 
 TIMES = ("seconds", "seconds_to_solution", "updates_per_second")
 POPULATIONS: dict = {}
+WILD = {"kind": "sgd", "clip_norm": None}
+"""An optimiser that diverges where its rate is large."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,3 +162,21 @@ def assert_identical(got, want):
             assert isinstance(leaf, np.ndarray)
             assert leaf.flags.writeable
         assert np.asarray(leaf).tobytes() == np.asarray(expected).tobytes()
+
+
+@dataclasses.dataclass(frozen=True)
+class Likeness(Echo):
+    """A higher score is a better one."""
+
+    score = "likeness"
+    higher_is_better = True
+    naive = "silent"
+    fractions = ("likeness",)
+    baseline = 0.25
+
+    def metrics(self, outputs, batch):
+        errors = jnp.square(outputs - batch.targets)[..., 0]
+        return {"likeness": masked_mean(jnp.exp(-errors), batch.mask), "mse": self.loss(outputs, batch)}
+
+    def solved(self, metrics):
+        return metrics["likeness"] > self.enough

@@ -50,6 +50,7 @@ def of_runs(config):
     return found
 
 
+@pytest.mark.laws
 def test_seeds_and_cells_are_added_to_what_has_come_to_its_end(tmp_path, monkeypatch, capsys):
     """They are what they would have been from the beginning; what was there stays."""
     share_programs(monkeypatch)

@@ -44,6 +44,7 @@ def by_hand(path, inputs, lengths):
     return np.array(outputs)
 
 
+@pytest.mark.laws
 def test_what_is_said_of_a_run_is_what_its_weights_give(tmp_path):
     """The test of a run, `predict`, `evaluate` and a hand computation from the file, lengths included."""
     out = tmp_path / "run"
@@ -93,6 +94,7 @@ def test_the_scores_of_training_data_are_those_of_training_data(tmp_path):
     assert evaluate(model, few)["loss"] == pytest.approx(model.history["training/loss"][-1], rel=1e-5)
 
 
+@pytest.mark.laws
 def test_every_shape_of_data():
     ticks = (INPUTS.cumsum(1)[..., 0] > 0).astype(int)
     for targets, shape, metrics in [
@@ -106,6 +108,7 @@ def test_every_shape_of_data():
         assert evaluate(model, INPUTS, targets, LENGTHS).keys() == metrics
 
 
+@pytest.mark.laws
 def test_lists_of_tokens():
     words = [RNG.integers(0, 9, n) for n in (3, 1, 4, 1, 5, 9, 2, 6)]
     model = fit(words, [int(word[0] > 4) for word in words], validation=None, embedding=3, **QUICK)
@@ -185,6 +188,7 @@ def test_a_task_of_the_user(tmp_path):
     assert again.extras == {"unit": "m"}
 
 
+@pytest.mark.laws
 def test_streams_are_learned_with_the_state_handed_on(tmp_path):
     """A period longer than a segment is predicted only by what the state brings along."""
     tokens = np.tile([0, 1, 2, 1, 0, 2, 2, 0, 0, 1], 90)

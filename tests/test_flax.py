@@ -18,9 +18,7 @@ from tests.traits import TRAITS
 
 LENGTHS = np.array([T, 2, 4])
 VALID = np.arange(T)[None] < LENGTHS[:, None]
-every_kind = over(
-    TRAITS, daily=("gated", "integer", "complex", "nested", "timed", "no parameters", "key", "learned")
-)
+every_kind = over(TRAITS, daily=("integer", "complex", "nested", "timed", "learned"))
 over_cells = over(TRAITS, daily=("gated", "timed", "learned"))
 close = functools.partial(cases.close, atol=1e-5)
 XS = jax.random.normal(jax.random.key(0), (B, T, INPUT))

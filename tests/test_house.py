@@ -11,6 +11,7 @@ FOLDERS = sorted(
     path.parent for part in ("rnncells", "experiments") for path in (ROOT / part).rglob("__init__.py")
 )
 SOURCES = sorted(path for part in ("rnncells", "experiments") for path in (ROOT / part).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
 def name_of(path):
@@ -79,6 +80,6 @@ def test_the_catalogue_lists_its_families():
     assert set(re.findall(r"^ *(\w+)/ {2,}", text, re.MULTILINE)) == families
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=name_of)
 def test_no_file_outgrows_a_room(path):
     assert len(path.read_text().splitlines()) <= 300

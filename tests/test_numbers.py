@@ -30,6 +30,7 @@ EVERY_NUMBER = {
 }
 
 
+@pytest.mark.laws
 def test_every_number_may_be_swept():
     """A sweep under vmap is each run by itself, every number matters, and rates of 1 silence what they
     should."""

@@ -66,12 +66,13 @@ def test_a_run_that_is_not_finite_does_not_touch_the_others(method):
         chex.assert_trees_all_equal(only(after.params, 5), only(params, 5))
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     ("placement", "options"),
     [
         (Placement(devices_per_run=2), {}),
-        pytest.param(Placement(method="vmap"), {}, marks=pytest.mark.laws),
-        pytest.param(Placement(devices_per_run=2), {"truncate_every": 3, "l2": 0.01}, marks=pytest.mark.laws),
+        (Placement(method="vmap"), {}),
+        (Placement(devices_per_run=2), {"truncate_every": 3, "l2": 0.01}),
     ],
     ids=["divided", "vmap", "segments"],
 )

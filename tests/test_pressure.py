@@ -275,6 +275,7 @@ def test_a_line_every_few_seconds_where_there_is_no_terminal(capsys, monkeypatch
     assert isinstance(progress.progress(Console(force_terminal=True)), progress.Rich)
 
 
+@pytest.mark.laws
 def test_damaged_lines_are_said_with_their_numbers(config, capsys):
     expected = trained(config)
     path = config.out / "metrics.jsonl"

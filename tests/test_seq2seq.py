@@ -62,6 +62,7 @@ def scored(taught, answers):
     return np.where(answers == 0, 0, each).sum(0)
 
 
+@pytest.mark.laws
 def test_a_beam_that_holds_everything_is_an_exhaustive_search():
     module, params = made()
     every = set()
@@ -212,6 +213,7 @@ def trained(tmp_path_factory):
     return config, said_by(seq2seq, config)
 
 
+@pytest.mark.laws
 def test_what_is_taught_right_is_said_right(trained):
     """The score of a run is the share of right answers that the saved weights say by themselves."""
     config, printed = trained

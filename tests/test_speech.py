@@ -145,6 +145,7 @@ FEW = {"updates": 4, "batch_size": 4, "report_every": 2, "checkpoint_every": 4, 
 FEW |= {"test_sequences": 16, "validation_sequences": 8}
 
 
+@pytest.mark.laws
 def test_a_model_is_judged_and_shown(tmp_path):
     """The score by hand, the picture, and examples that are read within their lengths."""
     options = {"cells": ("Elman",), "features": 4, "length": 3, "training": Training(**FEW)}

@@ -42,6 +42,7 @@ def compiled(work):
     return count
 
 
+@pytest.mark.laws
 def test_a_sweep_of_64_runs_is_one_program_and_each_run_is_as_alone():
     runs = [
         Run({"learning_rate": rate, "forget_bias": bias}, seed)

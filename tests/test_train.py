@@ -118,7 +118,7 @@ EVERYTHING = {
             marks=pytest.mark.laws,
         ),
         (Echo(), {"truncate_every": 3}),
-        (Adding(6), {"truncate_every": 3, "weight_decay": 0.1}),
+        pytest.param(Adding(6), {"truncate_every": 3, "weight_decay": 0.1}, marks=pytest.mark.laws),
         (Echo(), EVERYTHING),
         pytest.param(Echo(), EVERYTHING | {"truncate_every": 3}, marks=pytest.mark.laws),
         pytest.param(Echo(6), {"truncate_every": 2, "kind": "sgd"}, marks=pytest.mark.laws),

@@ -149,6 +149,6 @@ def session(
 def command(*, alone: bool = False) -> str:
     """What starts this script again, and goes on; `alone` without the other processes."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    script = ["-m", spec.name] if spec is not None else sys.argv[:1]
+    script = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else sys.argv[:1]
     rest = [word for word in sys.argv[1:] if word not in ("--resume", "--no-resume")]
     return shlex.join(["python", *script, *(processes.alone(rest) if alone else rest), "--resume"])

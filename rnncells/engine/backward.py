@@ -116,7 +116,9 @@ class Backward:
 
         for product in node.products:
             kernel = self.names[product.kernel]
-            add(product.kernel, product.to_kernel(lefts[product.left], dz, kernel))
+            # XLA copies a left side, transposed: after the loop, not while the stacks of the loop are there.
+            left, dz_after = jax.lax.optimization_barrier((lefts[product.left], dz))
+            add(product.kernel, product.to_kernel(left, dz_after, kernel))
             if product.left in self.program.x:
                 add(product.left, jax.vmap(functools.partial(product.to_left, kernel=kernel))(dz))
         for v in node.shared:
