@@ -9,7 +9,7 @@ ARGS ?=
 
 APPLICATIONS := forecast classify language_model seq2seq speech compare
 
-.PHONY: help adding copy sweep zoo $(APPLICATIONS) test laws mutate parity benchmark lint types docs catalogue readme results clean
+.PHONY: help adding copy sweep zoo $(APPLICATIONS) test laws scripts mutate parity benchmark lint types docs catalogue readme results ranking clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,13 +32,16 @@ zoo: $(VENV)/experiments  ## every cell on the adding problem, ranked; table and
 
 # The time of a test is the compiler's, and much of it LLVM's. With all optimisations, as users run:
 # make laws JAX_DISABLE_MOST_OPTIMIZATIONS=0
-test laws mutate: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
+test laws scripts mutate: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
 
 test: $(VENV)/test  ## the tests of every day
-	$(BIN)/python -m pytest -n auto -m "not laws and not parity" $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not laws and not scripts and not parity" $(ARGS)
 
-laws: $(VENV)/test  ## every law over every cell
-	$(BIN)/python -m pytest -n auto -m "not parity" $(ARGS)
+laws: $(VENV)/test  ## every law over every cell, and the tests of every day
+	$(BIN)/python -m pytest -n auto -m "not scripts and not parity" $(ARGS)
+
+scripts: $(VENV)/test  ## whole scripts, and every command and all code of the documents
+	$(BIN)/python -m pytest -n auto -m scripts $(ARGS)
 
 mutate: $(VENV)/test  ## change every equation, one thing at a time, and see that the references notice
 	$(BIN)/python -m tests.mutate $(ARGS)
@@ -69,6 +72,12 @@ readme: $(VENV)/experiments  ## rewrite the generated tables of the README
 results: $(VENV)/experiments  ## train again what the README shows
 	$(BIN)/python -m experiments.adding --out runs/results
 	cp runs/results/config.json runs/results/metrics.jsonl runs/results/curves.png runs/results/table.md docs/results/adding
+	$(BIN)/python -m experiments.readme
+
+ranking: $(VENV)/experiments  ## train and time every cell again, as docs/results/zoo and docs/results/cells show it (three hours)
+	$(BIN)/python -m experiments.zoo --training.first-seed 10 --out runs/ranking --resume
+	cp runs/ranking/results.jsonl runs/ranking/table.md runs/ranking/adding.png docs/results/zoo
+	$(BIN)/python -m experiments.benchmark cells scans --out docs/results/cells
 	$(BIN)/python -m experiments.readme
 
 clean:

@@ -1,5 +1,5 @@
-"""Writes the generated parts of the README: the table of cells, and the results of
-`make results` and `make benchmark`."""
+"""Writes the generated parts of the README: the tables of cells and wrappers, and what `make results`, `make ranking`
+and `make benchmark` have left."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import jax
 
 from experiments.harness.model import make_cell
 from experiments.harness.tables import markdown
+from experiments.zoo import report
 from rnncells import CELLS, WRAPPERS, Cell
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -75,13 +76,25 @@ def benchmark() -> str:
     return (ROOT / "docs/results/benchmark/summary.md").read_text()
 
 
+def zoo() -> str:
+    """What `experiments.zoo` found of every cell on the adding problem."""
+    return f"{report.sentence(report.by_task(report.read(ROOT / 'docs/results/zoo'))['adding'])}\n"
+
+
+def costs() -> str:
+    """The table that `experiments.benchmark cells scans --out docs/results/cells` left."""
+    return (ROOT / "docs/results/cells/summary.md").read_text()
+
+
 def write(text: str) -> str:
     """The README with every block between `<!-- name -->` and `<!-- end -->` made anew."""
     for name, make in {
         "cells": cells,
         "wrappers": wrappers,
         "adding": adding,
+        "zoo": zoo,
         "benchmark": benchmark,
+        "costs": costs,
     }.items():
         found = re.search(rf"<!-- {name}\b.*?-->\n(.*?)<!-- end -->", text, re.DOTALL)
         if found is None:

@@ -171,7 +171,7 @@ def test_a_run_keeps_what_other_sections_left(run, monkeypatch):
     assert "One layer on one device." not in shown
 
     def broken(config, progress):
-        yield {"section": "layers"}
+        yield {"section": "layers", "cell": "LSTM", "shape": before[0]["shape"]}
         raise RuntimeError("broken")
 
     monkeypatch.setitem(benchmark.SECTIONS, "layers", broken)

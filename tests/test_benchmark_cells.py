@@ -24,6 +24,28 @@ def run(tmp_path, capsys):
     return run
 
 
+def test_what_was_measured_is_kept(run, monkeypatch):
+    """A cell at a shape is saved once all of it is there, and takes the place of what was there of it."""
+    made = {"pass": "forward+gradient", "base": "plain scan", "agrees": True}
+
+    def rows(cells, ratio, last=None):
+        for cell in cells:
+            for name in ("plain scan", "unroll"):
+                what = {"section": "cells", "cell": cell, "shape": "2,5,2,4", "name": name, **made}
+                yield {**what, "ratio": ratio, "median_ms": ratio, "temp_bytes": 100}
+                if cell == last:
+                    raise KeyboardInterrupt
+
+    def measured(*given):
+        monkeypatch.setitem(benchmark.SECTIONS, "cells", lambda config, progress: rows(*given))
+        return [(row["cell"], row["ratio"]) for row in run(sections=("cells",))[0]]
+
+    assert measured(("LSTM", "GRU"), 2.0) == [("LSTM", 2.0)] * 2 + [("GRU", 2.0)] * 2
+    with pytest.raises(KeyboardInterrupt):
+        measured(("Elman", "GRU", "LSTM"), 3.0, "LSTM")
+    assert measured((), 0.0) == [("LSTM", 2.0)] * 2 + [("Elman", 3.0)] * 2 + [("GRU", 3.0)] * 2
+
+
 @pytest.mark.laws
 def test_cells_and_scans(run):
     rows, files, shown = run(

@@ -70,7 +70,7 @@ def test_one_cell(tmp_path):
     assert (config.out / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.laws
+@pytest.mark.scripts
 def test_cells_and_a_transformer_on_fractions(tmp_path):
     options = {"cells": ("GRU",), "transformer": True, "budget": 2_000, "length": 8, "fractions": (0.1,)}
     config = compare.Config(**options, training=Training(**FEW), out=tmp_path / "run")
@@ -102,7 +102,7 @@ def test_cells_and_a_transformer_on_fractions(tmp_path):
         assert evaluate(model, test)["accuracy"] == pytest.approx(model.test["accuracy"])
 
 
-@pytest.mark.laws
+@pytest.mark.scripts
 @pytest.mark.parametrize("problem", ["adding", "mqar"])
 def test_tasks_that_draw_afresh(problem, tmp_path):
     """Numbers and tokens; the table has no fractions."""

@@ -127,7 +127,7 @@ def test_zeros_and_bytes(rng):
     assert compression.size({"int8": np.ones((8, 10), np.int8), "scale": np.ones(10, np.float32)}) == 120
 
 
-@pytest.mark.laws
+@pytest.mark.scripts
 def test_the_script(tmp_path, monkeypatch, capsys):
     """Its table is what the forms, read from their files, are and do."""
     monkeypatch.setattr(compress, "ROUNDS", 2)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import pickle
 
 import chex
@@ -97,7 +98,8 @@ def test_decoder_equals_the_equations(order, name):
 
 
 @exact
-@combinations(TRAITS, ("luong", "gated"))
+@pytest.mark.laws
+@pytest.mark.parametrize(("order", "name"), zip(itertools.cycle(("bahdanau", "luong")), TRAITS))
 def test_decoder_around_a_cell_of_every_trait(order, name):
     """The cell inside, tick by tick with what the decoder shows it."""
     cell = TRAITS[name]

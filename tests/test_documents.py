@@ -32,7 +32,7 @@ DAILY = {"README.md", "CONTRIBUTING.md", "docs/concepts.md"}
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in DAILY else pytest.mark.laws)
+        pytest.param(name, marks=() if name in DAILY else pytest.mark.scripts)
         for name in WITH_CODE
         if name not in ELSEWHERE
     ],
@@ -65,7 +65,7 @@ FILES = {
 """What the commands of the page read."""
 
 
-@pytest.mark.laws
+@pytest.mark.scripts
 @pytest.mark.parametrize("section", COMMANDS)
 def test_commands_of_the_applications(section, tmp_path):
     """Each as it stands, but for a few updates."""

@@ -167,7 +167,7 @@ def test_the_command_line_says_what_is_wrong(capsys):
     assert "expected a divisor of updates" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.laws
+@pytest.mark.scripts
 @pytest.mark.parametrize(
     "command", [block for _, block in BLOCKS if "--out" in block and "--config" not in block]
 )
@@ -181,7 +181,7 @@ def test_the_commands_of_the_page(command, start):
     assert {line["length"] for line in lines} == {length}
 
 
-@pytest.mark.laws
+@pytest.mark.scripts
 def test_the_page_runs(start, tmp_path):
     """Its other commands, with few updates, and its Python, in their order."""
     names: dict = {}

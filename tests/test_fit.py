@@ -178,6 +178,7 @@ class Absolute(Finite):
         }
 
 
+@pytest.mark.laws
 def test_a_task_of_the_user(tmp_path):
     parts = data.split(given.arrays(INPUTS, INPUTS.sum((1, 2))), 0.2, 0.2)
     task = Absolute(parts=parts, input_size=2, output_size=1, length=5, extras={"unit": "m"})

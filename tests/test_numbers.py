@@ -90,6 +90,7 @@ def test_a_number_of_the_config_is_a_number_by_name(options, name):
     assert changed != plain
 
 
+@pytest.mark.laws
 def test_numbers_of_the_beginning():
     def params(**options):
         config = small(cells=("LSTM",), features=64, **options)

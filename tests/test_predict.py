@@ -155,7 +155,7 @@ def test_inputs_must_be_like_those_of_training(names):
             evaluate(model, inputs, [0, 1])
 
 
-@pytest.mark.laws
+@pytest.mark.scripts
 def test_an_experiment_is_loaded_from_its_folder(tmp_path):
     """A script's run, synthetic task included; its header says what the weights are of."""
     training = Training(

@@ -131,6 +131,7 @@ def test_the_precision_of_a_product_is_that_of_its_derivatives():
     assert text.count("HIGHEST") == 2 * 4
 
 
+@pytest.mark.laws
 def test_a_sum_of_many_products():
     """Deeper than Python's stack."""
     ws = [normal(2, 2, seed=i) / 50 for i in range(1500)]

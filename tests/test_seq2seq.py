@@ -82,6 +82,7 @@ def test_a_beam_that_holds_everything_is_an_exhaustive_search():
     np.testing.assert_allclose(narrow.scores[0], scored(taught, np.asarray(narrow.tokens[:, 0])), rtol=1e-4)
 
 
+@pytest.mark.laws
 def test_a_beam_of_one_is_greedy():
     """And its attention lies on what is there."""
     module, params = made()
@@ -213,7 +214,7 @@ def trained(tmp_path_factory):
     return config, said_by(seq2seq, config)
 
 
-@pytest.mark.laws
+@pytest.mark.scripts
 def test_what_is_taught_right_is_said_right(trained):
     """The score of a run is the share of right answers that the saved weights say by themselves."""
     config, printed = trained

@@ -145,7 +145,7 @@ FEW = {"updates": 4, "batch_size": 4, "report_every": 2, "checkpoint_every": 4, 
 FEW |= {"test_sequences": 16, "validation_sequences": 8}
 
 
-@pytest.mark.laws
+@pytest.mark.scripts
 def test_a_model_is_judged_and_shown(tmp_path):
     """The score by hand, the picture, and examples that are read within their lengths."""
     options = {"cells": ("Elman",), "features": 4, "length": 3, "training": Training(**FEW)}
@@ -163,7 +163,7 @@ def test_a_model_is_judged_and_shown(tmp_path):
     np.testing.assert_array_equal(predict(model, inputs, half), predict(model, other, half))
 
 
-@pytest.mark.laws
+@pytest.mark.scripts
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_the_script(bidirectional, tmp_path):
     options = {"cells": ("GRU",), "features": 4, "length": 3, "bidirectional": bidirectional}

@@ -103,6 +103,7 @@ def test_both_directions(merge):
     assert carries.forward.hidden.shape == (T, B, H)
 
 
+@pytest.mark.laws
 @exact
 def test_both_directions_of_packed_segments():
     """Each segment is read from its own end."""

@@ -267,7 +267,7 @@ def test_make_sweep_sweeps_what_its_cells_have():
             config.base().numbers(cell).replaced(point).check()
 
 
-@pytest.mark.laws
+@pytest.mark.scripts
 @pytest.mark.parametrize("command", [*COMMANDS, *MADE])
 def test_the_commands_that_are_shown(command, tmp_path):
     options = (

@@ -26,6 +26,7 @@ from tests.cases import (
     run,
     score,
     scored,
+    sparing,
     stacked,
     tick_of,
     with_floating,
@@ -154,7 +155,7 @@ def test_slopes_of_long_parallel_scans_are_finite(cell):
 
 
 @exact
-@pytest.mark.parametrize("kind", ["uneven, with options", "even, narrow, under vmap"])
+@pytest.mark.parametrize("kind", sparing(["uneven, with options", "even, narrow, under vmap"]))
 @over(LINEAR_TRAITS | {"Zoneout": Zoneout(MinGRU(4), rate=0.3)}, ["diagonal"])
 def test_chunks_of_linear_cells_change_nothing(cell, kind, monkeypatch):
     """Where a sequence does not fit into the cache it is taken in chunks: outputs, noise, derivatives of both

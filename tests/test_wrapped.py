@@ -11,7 +11,7 @@ import pytest
 
 from rnncells import WRAPPERS, Wrapper, unroll
 from tests import test_flax, test_transforms, test_unroll
-from tests.cases import INPUT, B, close, drawn, exact, floating, inputs, over, scored, tick_of
+from tests.cases import INPUT, B, close, drawn, exact, floating, inputs, over, scored, sparing, tick_of
 from tests.traits import KINDS, TRAITS
 from tests.wrapped import REFUSES, STACKS, WRAPPED, settings
 
@@ -27,7 +27,7 @@ every_day_stacks = ("Stack", "Stack,linear")
 every_day = (*itertools.islice(WRAPPED, 0, None, 32), *every_day_stacks)
 
 
-@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize("name", sparing(WRAPPERS, 3))
 def test_a_wrapper_takes_a_trait_or_says_why_not(name):
     for trait, kind in KINDS.items():
         if trait in REFUSES[name]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import itertools
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -52,10 +53,11 @@ def main(config: Config) -> None:
     chosen = tuple(dict.fromkeys(config.sections))
     with Progress(*columns, console=console) as progress:
         for section in chosen:
-            new = [{**row, **here} for row in SECTIONS[section](config, progress)]
-            others = [row for row in rows if row["section"] != section]
-            rows = sorted([*others, *new], key=lambda row: ALL.index(row["section"]))
-            report.save(rows, config.out)
+            before, new = rows, []
+            for _, group in itertools.groupby(SECTIONS[section](config, progress), report.place):
+                new += [{**row, **here} for row in group]
+                rows = sorted(report.renewed(before, new), key=lambda row: ALL.index(row["section"]))
+                report.save(rows, config.out)
     captions: dict[str, str] = {section: inspect.getdoc(SECTIONS[section]) or "" for section in ALL}
     report.write(rows, captions, config.out)
     report.show(console, rows, {section: captions[section] for section in chosen})

@@ -35,7 +35,8 @@ class Config:
 
     Every output is compared with ours first. All contenders take turns in every round, and a ratio
     is the median of the ratios within each round, so that a machine that drifts does not favour one.
-    What `out` holds of other sections stays.
+    What `out` holds of other sections, cells and shapes stays, and a cell at a shape is saved as soon as it
+    has been measured.
     """
 
     sections: tyro.conf.Positional[tuple[Section, ...]] = PEER_SECTIONS

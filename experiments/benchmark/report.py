@@ -51,6 +51,17 @@ def save(rows: list[Row], out: pathlib.Path) -> None:
     write_whole(out / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def place(row: Row) -> tuple[str, ...]:
+    """What is measured together: a cell at a shape, in a section."""
+    return row["section"], row["cell"], row["shape"]
+
+
+def renewed(rows: list[Row], new: list[Row]) -> list[Row]:
+    """What was measured again takes the place of all that was there of it."""
+    again = {place(row) for row in new}
+    return [*(row for row in rows if place(row) not in again), *new]
+
+
 def write(rows: list[Row], captions: Mapping[str, str], out: pathlib.Path) -> None:
     """table.md with a caption for each section, and the pictures."""
     tables = []
@@ -74,9 +85,8 @@ def show(console: Console, rows: list[Row], captions: Mapping[str, str]) -> None
 
 def measured(rows: list[Row]) -> str:
     """Where the measurements of a section were made."""
-    row = rows[0]
-    jax, flax = row["versions"]["jax"], row["versions"]["flax"]
-    return f"Measured with jax {jax}, flax {flax} and Python {row['python']} on {row['cores']} cores."
+    said = "Measured with jax {jax}, flax {flax} and Python {python} on {cores} cores."
+    return " ".join(dict.fromkeys(said.format(**row["versions"], **row) for row in rows))
 
 
 def tabulate(rows: list[Row]) -> list[dict[str, str]]:

@@ -44,7 +44,7 @@ def entry(config: Config, name: str, on: str) -> Entry:
     own = PUBLISHED.get(name, Published())
     plainly = Entry(
         cells=(cell_of(name),),
-        features=own.wider * config.features,
+        features=max(1, round(own.wider * config.features)),
         layers=own.layers,
         fields=own.fields,
         optimizer=dataclasses.replace(config.optimizer, **own.optimizer),  # type: ignore[type-var]

@@ -23,7 +23,7 @@ class Published:
     """In the blocks of state-space models."""
     longer: int = 1
     """Times the common number of updates."""
-    wider: int = 1
+    wider: float = 1
     """Times the common width."""
     cell: str | None = None
     """Of an entry that is a cell of the catalogue under other settings."""
@@ -48,6 +48,11 @@ PUBLISHED = {
     "UnICORNN": Published(
         {"learning_rate": 5e-3}, {"dt": 0.19, "alpha": 30.65}, layers=2, blocks=True, longer=2
     ),
+    # Authors' code (DurstewitzLab/GTF-shPLRNN): 1e-3. At larger rates the orbits of the form that is not
+    # clipped may leave.
+    "ShallowPLRNN": Published({"learning_rate": 1e-3}),
+    # Hasani et al. 2021, arXiv 2006.04439: 32 units. A tick costs H^2 activations for each of 6 steps.
+    "LTC": Published(wider=0.5),
     # Lezcano-Casado & Martinez-Rubio 2019, arXiv 1901.08428: RMSprop 2e-4 and less, no adding problem; the
     # rate is tuned for this budget.
     "ExpRNN": Published({"learning_rate": 1e-2}),

@@ -70,7 +70,7 @@ def said(own: Published) -> str:
     words += [f"{own.layers} layers"] if own.layers > 1 else []
     words += ["blocks"] if own.blocks else []
     words += [f"{own.longer} times the updates"] if own.longer > 1 else []
-    words += [f"{own.wider} times the width"] if own.wider > 1 else []
+    words += [f"{own.wider:g} times the width"] if own.wider != 1 else []
     return ", ".join(words).replace("_", " ").replace("clip norm None", "no clipping")
 
 

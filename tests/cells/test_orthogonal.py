@@ -168,6 +168,7 @@ def test_urnn_has_few_parameters_and_a_fixed_permutation():
     assert_close(middle, np.eye(8)[np.random.default_rng(0).permutation(8)])
 
 
+@pytest.mark.laws
 def test_full_urnn_reaches_every_unitary_map():
     unitary = haar_unitary(jax.random.key(3), 6, jnp.complex128)
     assert_close(jax.scipy.linalg.expm(unitary_logarithm(unitary)), unitary)
