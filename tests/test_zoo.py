@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import pathlib
 
 import pytest
 import tyro
@@ -154,3 +155,28 @@ def test_what_a_zoo_cannot_be(option):
 def test_the_command_line():
     config = tyro.cli(Config, args=["--tasks", "adding", "copy", "--cells", "LEM", "--resume"])
     assert (config.tasks, config.cells, config.resume) == (("adding", "copy"), ("LEM",), True)
+
+
+RESULTS = pathlib.Path(__file__).parent.parent / "docs/results/zoo"
+LONG = (
+    *("LSTM-chrono", "GRU-chrono", "URLSTM", "IndRNN", "ExpRNN", "ScoRNN", "CoRNN", "UnICORNN", "LEM"),
+    *("LRU", "S4D", "S5"),
+)
+"""Those that claim long memories."""
+
+
+def test_what_is_published_is_whole_and_of_these_settings():
+    rows = report.read(RESULTS)
+    assert (RESULTS / "table.md").read_text() == report.page(rows)
+    assert [row["entry"] for row in rows] == list(ENTRIES)
+    for row in rows:
+        one = entry(Config(), row["entry"], "adding")
+        assert row["settings"] == report.said(PUBLISHED.get(row["entry"], Published()))
+        assert (row["features"], row["updates"]) == (one.features, one.training.updates)
+        assert row["diverged"] == [None] * 3
+
+
+def test_those_that_claim_long_memories_have_them():
+    rows = {row["entry"]: row for row in report.read(RESULTS)}
+    scores = {name: report.middle(rows[name]["scores"]) for name in LONG}
+    assert max(scores.values()) < report.learned(Adding()), scores
