@@ -74,10 +74,9 @@ results: $(VENV)/experiments  ## train again what the README shows
 	cp runs/results/config.json runs/results/metrics.jsonl runs/results/curves.png runs/results/table.md docs/results/adding
 	$(BIN)/python -m experiments.readme
 
-ranking: $(VENV)/experiments  ## train and time every cell again, as docs/results/zoo and docs/results/cells show it (three hours)
+ranking: $(VENV)/experiments  ## train every cell again, as docs/results/zoo shows it (two hours)
 	$(BIN)/python -m experiments.zoo --training.first-seed 10 --out runs/ranking --resume
 	cp runs/ranking/results.jsonl runs/ranking/table.md runs/ranking/adding.png docs/results/zoo
-	$(BIN)/python -m experiments.benchmark cells scans --out docs/results/cells
 	$(BIN)/python -m experiments.readme
 
 clean:

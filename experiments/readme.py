@@ -1,5 +1,5 @@
-"""Writes the generated parts of the README: the tables of cells and wrappers, and what `make results`, `make ranking`
-and `make benchmark` have left."""
+"""Writes the generated parts of the README: the tables of cells and wrappers, and the results of
+`make results`, `make ranking` and `make benchmark`."""
 
 from __future__ import annotations
 
@@ -81,11 +81,6 @@ def zoo() -> str:
     return f"{report.sentence(report.by_task(report.read(ROOT / 'docs/results/zoo'))['adding'])}\n"
 
 
-def costs() -> str:
-    """The table that `experiments.benchmark cells scans --out docs/results/cells` left."""
-    return (ROOT / "docs/results/cells/summary.md").read_text()
-
-
 def write(text: str) -> str:
     """The README with every block between `<!-- name -->` and `<!-- end -->` made anew."""
     for name, make in {
@@ -94,7 +89,6 @@ def write(text: str) -> str:
         "adding": adding,
         "zoo": zoo,
         "benchmark": benchmark,
-        "costs": costs,
     }.items():
         found = re.search(rf"<!-- {name}\b.*?-->\n(.*?)<!-- end -->", text, re.DOTALL)
         if found is None:

@@ -15,8 +15,13 @@ MAPS = pathlib.Path("/proc/self/maps")
 _since = {"cell": None, "tests": 0}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """The laws of one cell come together, whatever file they are in: they share its programs."""
+    """What is particular to single cells is for `make laws`. The laws of one cell come together, whatever
+    file they are in: they share its programs."""
+    for item in items:
+        if item.path.parent.name == "cells":
+            item.add_marker(pytest.mark.laws)
     names = list(dict.fromkeys(_cell(item) for item in items))
     items.sort(key=lambda item: names.index(_cell(item)) if _cell(item) else -1)
 

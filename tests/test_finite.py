@@ -13,7 +13,6 @@ from experiments.harness.options import Placement
 from experiments.harness.population import Population, Run
 from experiments.harness.supervised import Classification
 from experiments.harness.train import make_train
-from tests.cases import sparing
 from tests.echo import small
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -34,7 +33,8 @@ def finite_config(task, **options):
     return small(task, **{"pooling": "every" if task.stream else "last", "learning_rate": 0.05, **options})
 
 
-@pytest.mark.parametrize("task", sparing([STREAMS, FINITE]), ids=["streams", "sequences"])
+@pytest.mark.laws
+@pytest.mark.parametrize("task", [STREAMS, FINITE], ids=["streams", "sequences"])
 def test_a_run_on_finite_data_goes_on_bit_for_bit(task):
     """One block of ten, or two of five with the state saved in between; and with data as constants."""
     states, losses = [], []

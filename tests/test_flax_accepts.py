@@ -131,6 +131,7 @@ def boxed(init, *names):
     return flax.linen.with_partitioning(init, names)
 
 
+@pytest.mark.laws
 def test_flax_initialisers_with_and_without_partitioning():
     lecun = flax.linen.initializers.lecun_normal()
     ones = flax.linen.initializers.ones_init()

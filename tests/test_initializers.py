@@ -33,17 +33,24 @@ from rnncells.initializers import (
     UniformGate,
     Zeros,
 )
-from tests.cases import INPUT, REGISTERED, assert_own_draws, over, to_numpy
+from tests.cases import CORE, INPUT, REGISTERED, assert_own_draws, over, to_numpy
 
 KEY = jax.random.key(0)
 H = 64
+
+
+def over_names(field):
+    """Over the cells that have a field."""
+    names = [name for name, kind in CELLS.items() if hasattr(kind(4), field)]
+    own = [pytest.param(name, marks=() if name in CORE else pytest.mark.laws) for name in names]
+    return pytest.mark.parametrize("name", own)
 
 
 def blocks(array, count):
     return np.split(np.asarray(array), count, -1)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in CELLS.items() if hasattr(kind(4), "recurrent_init")])
+@over_names("recurrent_init")
 def test_recurrent_kernels_are_drawn_gate_by_gate(name):
     """Orthogonal ones are orthogonal in each block."""
     cell = CELLS[name](16, recurrent_init=Orthogonal())
@@ -56,7 +63,7 @@ def test_recurrent_kernels_are_drawn_gate_by_gate(name):
         assert not np.allclose(drawn[0], other)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in CELLS.items() if hasattr(kind(4), "kernel_init")])
+@over_names("kernel_init")
 def test_input_kernels_are_drawn_gate_by_gate(name):
     """A scheme sees one block at a time: no block repeats another, and all have the size asked for."""
     cell = CELLS[name](16, kernel_init=Normal(0.2))

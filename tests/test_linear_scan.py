@@ -96,6 +96,7 @@ def test_laws_of_a_monoid(monoid, element, state):
     chex.assert_trees_all_equal_shapes_and_dtypes(monoid.identity(at(elements, 0)), at(elements, 0))
 
 
+@pytest.mark.laws
 @over_monoids
 def test_an_associative_scan_is_a_loop(monoid, element, state):
     """With identities in between; slopes by elements and state, in both modes."""

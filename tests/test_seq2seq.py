@@ -231,6 +231,7 @@ def test_what_is_taught_right_is_said_right(trained):
     assert (config.out / "seq2seq.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.scripts
 def test_predict_answers_new_lines(trained, tmp_path, capsys):
     config, _ = trained
     (tmp_path / "new.txt").write_text("abca\ncab\n")

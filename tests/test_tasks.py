@@ -151,6 +151,7 @@ def test_a_batch(task):
     assert not np.array_equal(batch.inputs, drawn(task, 1).inputs)
 
 
+@pytest.mark.laws
 def test_scores(task):
     """Only ticks that count are read; perfect outputs are a solution, memoryless ones are not, and the
     baseline is their score, within five standard errors that come from groups of sequences."""
