@@ -76,6 +76,7 @@ results: $(VENV)/experiments  ## train again what the README shows
 
 ranking: $(VENV)/experiments  ## train every cell again, as docs/results/zoo shows it (two hours)
 	$(BIN)/python -m experiments.zoo --training.first-seed 10 --out runs/ranking --resume
+	mkdir -p docs/results/zoo
 	cp runs/ranking/results.jsonl runs/ranking/table.md runs/ranking/adding.png docs/results/zoo
 	$(BIN)/python -m experiments.readme
 

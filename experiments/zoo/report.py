@@ -15,7 +15,7 @@ from experiments.harness.record import Line, finished, number, write_whole
 from experiments.harness.standing import shown
 from experiments.harness.tables import markdown
 from experiments.zoo.entries import Entry
-from experiments.zoo.published import ELSEWHERE, PUBLISHED, Published, family_of
+from experiments.zoo.published import ELSEWHERE, ENTRIES, PUBLISHED, Published, family_of
 from rnncells.tasks import TASKS, Task
 from rnncells.tasks.base import higher_is_better, naive
 
@@ -118,6 +118,9 @@ def page(rows: Sequence[Row]) -> str:
     """All that was found, as a page: a map of the tasks where there are several, and each task."""
     tasks = by_task(rows)
     parts = [f"# The zoo\n\n{INTRODUCTION}\n"]
+    there = {own["entry"] for own in rows}
+    if missing := [name for name in ENTRIES if name not in there]:
+        parts.append(f"\nNot trained yet: {', '.join(missing)}.\n")
     if len(tasks) > 1:
         parts.append(f"\n## All tasks\n\nThe median score of each.\n\n{markdown(overview(tasks))}")
     for name, own in tasks.items():
