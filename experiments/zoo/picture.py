@@ -16,6 +16,7 @@ from rnncells.tasks.base import higher_is_better, naive
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 FAMILIES = {
     "simple": ("#000000", "o"),
@@ -57,6 +58,9 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
     right.set(xlabel=words if higher_is_better(task) else f"{words} (log)")
     if not higher_is_better(task):
         right.set_xscale("log")
+        right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        right.xaxis.set_major_formatter("{x:g}")
+        right.xaxis.set_minor_formatter(NullFormatter())
     right.axvline(task.baseline, color="0.3", lw=1, ls="--", zorder=0)
     right.axvline(learned(task), color="0.3", lw=1, ls=":", zorder=0)
     for value, text in ((task.baseline, naive(task)), (learned(task), "learned")):
