@@ -1,5 +1,6 @@
 """What authors of cells may write, and `unroll` then carries: noise, learned states, inputs of any form."""
 
+import functools
 from typing import ClassVar
 
 import chex
@@ -109,12 +110,13 @@ def test_numbers_become_arrays_without_losing_the_type():
 
 
 class Unchunked(MinGRU):
-    """Promises a form of its own for many ticks, and has none."""
+    """Takes many ticks at once, and leaves to `LinearCell` how."""
 
     chunk_size: ClassVar[int | None] = 4
 
 
-def test_a_cell_that_says_chunks_must_bring_them():
-    cell = Unchunked(4)
-    with pytest.raises(NotImplementedError, match=r"Unchunked\.chunk: expected, because chunk_size is set"):
-        unroll(cell, cell.init(jax.random.key(0), 3), jnp.ones((8, 2, 3)), parallel=True)
+def test_a_chunk_is_its_ticks_unless_a_cell_knows_better():
+    xs, cell = jax.random.normal(jax.random.key(1), (10, 2, 3)), Unchunked(4)
+    params = cell.init(jax.random.key(0), 3)
+    ticked = jax.lax.scan(functools.partial(cell, params), cell.initial_carry(params, (2,)), xs)
+    close(unroll(cell, params, xs, parallel=True), ticked, atol=1e-6)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, ClassVar, Literal, NamedTuple, final
 
+import jax
 import jax.numpy as jnp
 
 from rnncells.cell import Carry, Cell, Drive, Like, Out, Outputs, Params, Shape, Weights
@@ -60,8 +62,8 @@ class LinearCell(Cell):
 
     def chunk(self, weights: Weights, carry: Carry, drive: Drive) -> tuple[Carry, Out]:
         """Many ticks of `step` at once: leaves of the drive are [C, *B, ...] -> (the state after them, what
-        `read` gives at each). For cells that set `chunk_size`."""
-        raise NotImplementedError(f"{type(self).__name__}.chunk: expected, because chunk_size is set.")
+        `read` gives at each). Tick by tick; cells that set `chunk_size` have a faster way."""
+        return jax.lax.scan(functools.partial(self.step, weights), carry, drive)
 
     def readout(self, weights: Weights, out: Out, drive: Drive) -> Outputs:
         return out.astype(computes_in(weights))
