@@ -9,7 +9,7 @@ ARGS ?=
 
 APPLICATIONS := forecast classify language_model seq2seq speech compare
 
-.PHONY: help adding copy sweep zoo $(APPLICATIONS) test laws scripts mutate parity benchmark lint types docs catalogue readme results ranking clean
+.PHONY: help adding copy sweep zoo $(APPLICATIONS) test laws scripts mutate parity benchmark lint types docs catalogue readme results ranking costs clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,10 @@ parity: $(VENV)/parity  ## against other libraries
 
 benchmark: $(VENV)/parity  ## one layer and training against every peer; writes docs/results/benchmark and the README's paragraph
 	$(BIN)/python -m experiments.benchmark --out docs/results/benchmark $(ARGS)
+	$(BIN)/python -m experiments.readme
+
+costs: $(VENV)/experiments  ## every cell against a plain scan, and the scans of linear cells (an hour)
+	$(BIN)/python -m experiments.benchmark cells scans --out docs/results/cells $(ARGS)
 	$(BIN)/python -m experiments.readme
 
 lint: $(VENV)/dev  ## ruff

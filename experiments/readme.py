@@ -1,5 +1,5 @@
 """Writes the generated parts of the README: the tables of cells and wrappers, and the results of
-`make results`, `make ranking` and `make benchmark`."""
+`make results`, `make ranking`, `make benchmark` and `make costs`."""
 
 from __future__ import annotations
 
@@ -76,6 +76,11 @@ def benchmark() -> str:
     return (ROOT / "docs/results/benchmark/summary.md").read_text()
 
 
+def costs() -> str:
+    """The table that `experiments.benchmark cells scans --out docs/results/cells` left."""
+    return (ROOT / "docs/results/cells/summary.md").read_text()
+
+
 def zoo() -> str:
     """What `experiments.zoo` found of every cell on the adding problem."""
     return f"{report.sentence(report.by_task(report.read(ROOT / 'docs/results/zoo'))['adding'])}\n"
@@ -89,6 +94,7 @@ def write(text: str) -> str:
         "adding": adding,
         "zoo": zoo,
         "benchmark": benchmark,
+        "costs": costs,
     }.items():
         found = re.search(rf"<!-- {name}\b.*?-->\n(.*?)<!-- end -->", text, re.DOTALL)
         if found is None:

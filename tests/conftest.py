@@ -1,11 +1,19 @@
 """For the whole suite: no silent promotion of dtypes or ranks; warnings are errors; two devices."""
 
+import importlib.metadata
+import os
 import pathlib
 
 import jax
 import numpy as np
 import pytest
 
+QUICK = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "0") not in ("", "0")
+if QUICK and importlib.metadata.version("jax").startswith("0.10."):
+    # The new emitters take three times as long to compile as the old ones, which later versions lack; one
+    # object for each program instead of many takes less of everything, memory maps too.
+    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)
@@ -38,7 +46,7 @@ def few_programs(request):
     with thousands of programs alive, compiling the next one ends the process. Laws of a cell keep theirs."""
     cell = _cell(request.node)
     _since["tests"] += 1
-    if _since["tests"] > 40 and (cell is None or cell != _since["cell"]):
+    if _since["tests"] > 10 and (cell is None or cell != _since["cell"]):
         if not MAPS.exists() or MAPS.read_bytes().count(b"\n") > 30_000:
             jax.clear_caches()
         _since["tests"] = 1

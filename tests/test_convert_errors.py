@@ -1,14 +1,22 @@
 """What the converters refuse, and in which words."""
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 from rnncells import GRU, LRU, LSTM, MGU, Bidirectional, Stack, Zoneout, convert
-from tests.test_convert import H, numpy_params
+from tests.test_convert import H, I
+
+
+def some(cell):
+    """Params of the right shapes: nothing here looks at their values."""
+    shapes = jax.eval_shape(lambda key: cell.init(key, I), jax.random.key(0))
+    return jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+
 
 RELU, BEFORE = LSTM(H, candidate_activation="relu"), GRU(H, reset_after=False)
-LSTM_PARAMS, GRU_PARAMS, BEFORE_PARAMS = map(numpy_params, (LSTM(H), GRU(H), BEFORE))
+LSTM_PARAMS, GRU_PARAMS, BEFORE_PARAMS = map(some, (LSTM(H), GRU(H), BEFORE))
 STATE, LINEN = convert.to_torch(LSTM(H), LSTM_PARAMS), convert.to_linen(GRU(H), GRU_PARAMS)
 MIXED, SKIP = Stack([LSTM(H), GRU(H)]), Stack([GRU(H), GRU(H)], skip=True)
 SUM = Bidirectional(GRU(H), merge="sum")
@@ -28,17 +36,17 @@ BAD = {
     "ratio": (convert.from_torch, [TWO], r"weight_hh_l0: expected 4 \(LSTM\), 3 .* for 5 units"),
     "torch activation": (convert.to_torch, [RELU, LSTM_PARAMS], "candidate_activation='tanh' only"),
     "torch reset": (convert.to_torch, [BEFORE, BEFORE_PARAMS], "reset_after=True only"),
-    "torch other": (convert.to_torch, [MGU(H), numpy_params(MGU(H))], "PyTorch .* LSTM, GRU, Elman, got"),
+    "torch other": (convert.to_torch, [MGU(H), some(MGU(H))], "PyTorch .* LSTM, GRU, Elman, got"),
     "other params": (convert.to_torch, [BEFORE, LSTM_PARAMS], "params: for xs with 3 features"),
-    "torch skip": (convert.to_torch, [SKIP, numpy_params(SKIP)], "Stacks with skip=False only"),
-    "torch merge": (convert.to_torch, [SUM, numpy_params(SUM)], "Bidirectionals with merge='concat' only"),
-    "torch mixed": (convert.to_torch, [MIXED, numpy_params(MIXED)], "cell: a PyTorch module has one kind"),
+    "torch skip": (convert.to_torch, [SKIP, some(SKIP)], "Stacks with skip=False only"),
+    "torch merge": (convert.to_torch, [SUM, some(SUM)], "Bidirectionals with merge='concat' only"),
+    "torch mixed": (convert.to_torch, [MIXED, some(MIXED)], "cell: a PyTorch module has one kind"),
     "no params": (convert.to_torch, [LSTM(H), {}], "params: expected the tree of cell.init, got {}"),
     "keras count": (convert.from_keras, [[ONE]], "layer: expected the arrays kernel, .* got 1"),
     "keras ratio": (convert.from_keras, [[ONE, ONE[:2]]], "recurrent_kernel: expected 4 .* as many columns"),
     "keras GRU": (convert.from_keras, [[np.ones((3, 15)), np.ones((5, 15))]], "expected the bias of a GRU"),
     "keras layer": (convert.from_keras, [SUM], "layer: expected a Keras LSTM"),
-    "keras stack": (convert.to_keras, [MIXED, numpy_params(MIXED)], "cell: Keras has counterparts of LSTM"),
+    "keras stack": (convert.to_keras, [MIXED, some(MIXED)], "cell: Keras has counterparts of LSTM"),
     "keras activations": (convert.to_keras, [RELU, LSTM_PARAMS], "cell: Keras has one activation"),
     "linen missing": (convert.from_linen, [{**LINEN, "hn": {}}], "variables: missing hn/kernel, hn/bias"),
     "linen MGU": (convert.from_linen, [MGU_TREE], "variables: .* got an MGUCell"),
@@ -59,7 +67,7 @@ BAD = {
 for call in (convert.to_torch, convert.to_keras, convert.to_linen, convert.to_nnx, convert.to_haiku):
     BAD[f"{call.__name__} LRU"] = (
         call,
-        [LRU(H), numpy_params(LRU(H))],
+        [LRU(H), some(LRU(H))],
         "has counterparts of LSTM, GRU, Elman, got",
     )
     BAD[f"{call.__name__} wrapped"] = (

@@ -229,7 +229,7 @@ def test_no_more_memory_than_the_plain_scan(cell):
     check_memory(cell, 2)
 
 
-@over({name: REGISTERED[name] for name in ("Elman", "AntisymmetricRNN")}, ("Elman",))
+@over({name: REGISTERED[name] for name in ("Elman", "AntisymmetricRNN", "MultiplicativeRNN")}, ("Elman",))
 def test_no_more_memory_where_inputs_are_as_wide_as_states(cell):
     check_memory(cell, 32)
 

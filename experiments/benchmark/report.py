@@ -58,8 +58,10 @@ def place(row: Row) -> tuple[str, ...]:
 
 def renewed(rows: list[Row], new: list[Row]) -> list[Row]:
     """What was measured again takes the place of all that was there of it."""
-    again = {place(row) for row in new}
-    return [*(row for row in rows if place(row) not in again), *new]
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for some in (rows, new):
+        groups |= {where: [row for row in some if place(row) == where] for where in map(place, some)}
+    return [row for group in groups.values() for row in group]
 
 
 def write(rows: list[Row], captions: Mapping[str, str], out: pathlib.Path) -> None:
@@ -119,19 +121,23 @@ def tabulate(rows: list[Row]) -> list[dict[str, str]]:
 
 def costs(rows: list[Row]) -> list[dict[str, str]]:
     """A line for each cell, the one that gains least first; `unroll` over the plain scan."""
+
+    def heading(shape: str) -> str:
+        return f"{shape}: ms, MB (ratios)"
+
     shapes = dict.fromkeys(row["shape"] for row in rows)
     lines: dict[str, dict[str, str]] = {}
     for row in sorted(find(rows, name="unroll"), key=lambda row: -row["ratio"]):
         (plain,) = find(rows, name=PLAIN, cell=row["cell"], shape=row["shape"])
-        line = lines.setdefault(row["cell"], {"cell": row["cell"]} | {f"{s}: ms, MB": "" for s in shapes})
+        line = lines.setdefault(row["cell"], {"cell": row["cell"]} | {heading(s): "" for s in shapes})
         time, memory = (
-            f"{text} {ratio:.2f}{' **above**' if ratio > MARK else ''}"
+            f"{text} ({ratio:.2f}{', **above**' if ratio > MARK else ''})"
             for text, ratio in (
                 (f"{row['median_ms']:.3g}", row["ratio"]),
                 (f"{row['temp_bytes'] / 1e6:.3g}", row["temp_bytes"] / max(plain["temp_bytes"], 1)),
             )
         )
-        line[f"{row['shape']}: ms, MB"] = f"{time}, {memory}{'' if row['agrees'] else ' (wrong)'}"
+        line[heading(row["shape"])] = f"{time}, {memory}{'' if row['agrees'] else ' (wrong)'}"
     return list(lines.values())
 
 

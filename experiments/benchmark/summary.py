@@ -107,15 +107,6 @@ def training(rows: list[Row]) -> Iterator[Finding]:
                 yield Finding(work, words[ours["section"]], [row["ratio"]])
 
 
-NAMES = {
-    "linen": "flax.linen",
-    "nnx": "flax.nnx",
-    "equinox": "Equinox",
-    "haiku": "Haiku",
-    "keras": "Keras (JAX)",
-}
-
-
 def cells(rows: list[Row]) -> Iterator[Finding]:
     pairs = [
         (row, find(rows, section="cells", name=PLAIN, cell=row["cell"], shape=row["shape"])[0])

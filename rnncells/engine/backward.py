@@ -58,8 +58,9 @@ class Backward:
         total |= dict(zip(self.x_in_loop, d_inputs, strict=True))
         lefts = {v: saved[v] for v in program.history}
         lefts |= dict(zip(program.emitted, left, strict=True)) | self.names
+        previous: Array | None = None
         for node, dz in zip(self.nodes, [*last.buffers, *late], strict=True):
-            self._add_products(total, lefts, node, dz)
+            previous = self._add_products(total, lefts, node, dz, previous)
 
         def cotangent(v: Var) -> Array:
             return total[v] if v in total else jnp.zeros_like(self.names[v])
@@ -108,8 +109,11 @@ class Backward:
         _replay(self.program, local, known)
         return [value(v, local) for v in self.wanted], [local[v] for v in self.program.emitted]
 
-    def _add_products(self, total: Env, lefts: Env, node: Node, dz: Array) -> None:
-        """What the cotangents of a node, of all ticks, give to the kernels, inputs and biases in it."""
+    def _add_products(
+        self, total: Env, lefts: Env, node: Node, dz: Array, previous: Array | None
+    ) -> Array | None:
+        """What the cotangents of a node, of all ticks, give to the kernels, inputs and biases in it. Where
+        products come in turn, it begins when the previous one is there, and returns its last one."""
 
         def add(v: Var, more: Array) -> None:
             total[v] = total[v] + more if v in total else more
@@ -117,13 +121,16 @@ class Backward:
         for product in node.products:
             kernel = self.names[product.kernel]
             # XLA copies a left side, transposed: after the loop, not while the stacks of the loop are there.
-            left, dz_after = jax.lax.optimization_barrier((lefts[product.left], dz))
-            add(product.kernel, product.to_kernel(left, dz_after, kernel))
+            left, dz_after, _ = jax.lax.optimization_barrier((lefts[product.left], dz, previous))
+            d_kernel = product.to_kernel(left, dz_after, kernel)
+            previous = d_kernel if self.program.in_turn else None
+            add(product.kernel, d_kernel)
             if product.left in self.program.x:
                 add(product.left, jax.vmap(functools.partial(product.to_left, kernel=kernel))(dz))
         for v in node.shared:
             if not isinstance(v, core.Literal):
                 add(v, _unbroadcast(dz.sum(0), v.aval.shape))
+        return previous
 
     @property
     def length(self) -> int:

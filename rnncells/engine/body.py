@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import jax
 from jax import Array
 from jax.extend import core
 
 from rnncells.engine.products import Product, as_product
-from rnncells.engine.program import Equation, Node, Program, Var, is_inexact, results, variables
+from rnncells.engine.program import (
+    Equation,
+    Node,
+    Program,
+    Var,
+    is_inexact,
+    results,
+    size_in_bytes,
+    variables,
+)
 
 _ELEMENTWISE = {"add", "sub", "mul", "div"}
 
@@ -148,8 +156,4 @@ def stored_by_plain_scan(closed: core.ClosedJaxpr, weights: int, carry: int) -> 
         if all(v in shared for v in variables(eqn.invars)):
             shared.update(eqn.outvars)
     free = {*shared, *jaxpr.invars[weights + carry :]}  # the inputs are there anyway
-    return sum(
-        math.prod(v.aval.shape) * v.aval.dtype.itemsize
-        for v in dict.fromkeys(variables(jaxpr.outvars))
-        if v not in free
-    )
+    return size_in_bytes([v for v in dict.fromkeys(variables(jaxpr.outvars)) if v not in free])

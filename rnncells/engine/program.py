@@ -59,6 +59,8 @@ class Program:
     """All variables that anything reads."""
     template: core.Jaxpr
     """The jaxpr that all this was read from."""
+    in_turn: bool = False
+    """Whether the products after the loop wait for each other, so that no two copy a left side at once."""
 
     def evaluate(self, equations: Sequence[Equation], env: Env) -> None:
         """Runs equations in an environment, which gains their results."""
@@ -100,8 +102,7 @@ class Program:
     @functools.cached_property
     def stored(self) -> int:
         """Bytes of a tick that the backward pass holds for all ticks at once."""
-        held = [*(node.out for node in self.nodes), *self.history, *self.emitted]
-        return sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in held)
+        return size_in_bytes([*(node.out for node in self.nodes), *self.history, *self.emitted])
 
     def cheap(self, node: Node) -> bool:
         """Whether a node is recomputed in the backward loop, not kept: wide ones of narrow inputs."""
@@ -160,6 +161,10 @@ class Program:
         ready = jax.vmap(inputs)(*xs) if hoist else []
         last, (ys, stacks) = jax.lax.scan(tick, list(carry), (list(xs), ready), reverse=reverse)
         return last, ys, stacks
+
+
+def size_in_bytes(variables: Sequence[Var]) -> int:
+    return sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in variables)
 
 
 def value(v: Var | core.Literal, env: Env) -> Array:

@@ -16,6 +16,7 @@ Authors of cells need to know nothing of this: any product of a varying array [.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ import numpy as np
 from rnncells.engine.backward import Backward
 from rnncells.engine.body import read, stored_by_plain_scan
 from rnncells.engine.linear_call import linear_call
-from rnncells.engine.program import Program, Values, Var, is_inexact
+from rnncells.engine.program import Program, Values, Var, is_inexact, size_in_bytes
 
 Body = Callable[[Any, Any, Any], tuple[Any, Any]]
 
@@ -60,8 +61,12 @@ def scan(body: Body, weights: Any, carry: Any, xs: Any, *, reverse: bool = False
         return jax.lax.scan(functools.partial(body, weights), carry, xs, reverse=reverse)
     program = read(closed.jaxpr, len(weights_flat), len(carry_flat))
     ours, plain = program.stored, stored_by_plain_scan(closed, len(weights_flat), len(carry_flat))
-    if isinstance(ours, int) and isinstance(plain, int) and ours > plain:  # not symbols of jax.export
-        return jax.lax.scan(functools.partial(body, weights), carry, xs, reverse=reverse)
+    if isinstance(ours, int) and isinstance(plain, int):  # not symbols of jax.export
+        if ours > plain:
+            return jax.lax.scan(functools.partial(body, weights), carry, xs, reverse=reverse)
+        copies, outputs = map(size_in_bytes, (program.left_sides, program.outs[len(carry_flat) :]))
+        # The outputs and their cotangents are there in the backward loop, but not after it.
+        program = dataclasses.replace(program, in_turn=ours + copies > plain + 2 * outputs)
     shared = program.before_the_loop([*closed.consts, *weights_flat])
     last, ys = _scan(program, reverse, shared, carry_flat, xs_flat)
     return carry_tree.unflatten(last), y_tree.unflatten(ys)

@@ -56,8 +56,10 @@ class PhasedLSTM(PeepholeLSTM):
     Shifts start U(0, period).
 
     Source: Neil, Pfeiffer & Liu 2016, arXiv 1610.09513. Deviations: the authors train the periods themselves
-    and take their absolute value; their open_ratio is trained in one of their tasks. Their layer is given
-    time stamps, here the time since the tick before; the first tick is at its own elapsed time.
+    and take their absolute value; their code adds the shift where the paper subtracts it, as here, starts
+    periods U(10, 100) and shifts U(0, 1000), or exp(U(1, 3)) and U(0, 100) in its first task, and trains
+    open_ratio as well. Their layer is given time stamps, here the time since the tick before; the first tick
+    is at its own elapsed time.
     """
 
     paper = "Neil, Pfeiffer & Liu 2016, arXiv 1610.09513"
