@@ -53,7 +53,7 @@ benchmark: $(VENV)/parity  ## one layer and training against every peer; writes 
 	$(BIN)/python -m experiments.benchmark --out docs/results/benchmark $(ARGS)
 	$(BIN)/python -m experiments.readme
 
-costs: $(VENV)/experiments  ## every cell against a plain scan, and the scans of linear cells (an hour)
+costs: $(VENV)/experiments  ## every cell against a plain scan, and the scans of linear cells (half an hour)
 	$(BIN)/python -m experiments.benchmark cells scans --out docs/results/cells $(ARGS)
 	$(BIN)/python -m experiments.readme
 
