@@ -3,12 +3,27 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import rnncells
-from rnncells import GRU, LRU, LSTM, DenseCell, Elman, MinGRU, PeepholeLSTM, Zoneout, convert
-from tests.cases import random_params
+from rnncells import (
+    GRU,
+    LRU,
+    LSTM,
+    MUT1,
+    DenseCell,
+    Elman,
+    MinGRU,
+    MultiplicativeLSTM,
+    PeepholeLSTM,
+    Zoneout,
+    convert,
+)
+from rnncells.parts.gated import ProjectedCell
+from tests.cases import random_like, random_params
 from tests.test_convert import B, H, I, T, assert_equal, assert_same, normal, numpy_params
 
 
@@ -87,6 +102,8 @@ REFUSED = {
     "no gates": (LRU(H), LRU(H), "z", "cell: expected a cell whose gates share fused kernels, got LRU"),
     "wrapped": (Zoneout(GRU(H), rate=0.1), GRU(H), "z", "cell: expected a cell whose gates .* got Zoneout"),
     "unknown": (GRU(H), GRU(H), "f", r"gate: expected one of r, z, n, .* got 'f'"),
+    "product": (MultiplicativeLSTM(H), MultiplicativeLSTM(H), "m", "gate: .* i, f, g, o, .* got 'm'"),
+    "raw input": (MUT1(H), MUT1(H), "n", "gate: expected one of z, r, .* got 'n'"),
     "peepholes": (PeepholeLSTM(H), PeepholeLSTM(H), "f", "cell: .* has peephole as well"),
     "params": (GRU(H), LSTM(H), "z", "params: for xs with 3 features"),
 }
@@ -96,6 +113,36 @@ REFUSED = {
 def test_negate_gate_refuses(cell, other, gate, words):
     with pytest.raises(ValueError, match=words):
         convert.negate_gate(cell, numpy_params(other), gate)
+
+
+SIGNED = [
+    (name, gate)
+    for name, kind in rnncells.CELLS.items()
+    if issubclass(kind, ProjectedCell)
+    for gate in kind(H).gates
+]
+
+
+@pytest.mark.laws
+@pytest.mark.parametrize(("name", "gate"), SIGNED)
+def test_negate_gate_negates_or_refuses(name, gate):
+    """A gate that is negated has the negated drive, and it shows: a product of two sides would not."""
+    cell = rnncells.CELLS[name](H)
+    params = random_params(cell, input_size=H)
+    if gate in cell.unsigned_gates or set(params) - {"kernel", "recurrent_kernel", "bias", "recurrent_bias"}:
+        with pytest.raises(ValueError, match=r"cell: expected gates that kernel|gate: expected one of"):
+            convert.negate_gate(cell, params, gate)
+        return
+    negated = convert.negate_gate(cell, params, gate)
+    weights = [cell.prepare(each) for each in (params, negated)]
+    x = random_like(jnp.zeros((B, H)))
+    carry = random_like(cell.initial_carry(params, (B,), like=x))
+    before, after = (ravel_pytree(cell.tick(each, carry, x))[0] for each in weights)
+    assert not np.allclose(before, after)
+    read = random_like(jnp.zeros(params["kernel"].shape[0]))
+    drives = [cell.split_drive(ProjectedCell.project(cell, each, read)) for each in weights]
+    before, after = (drive.get(gate, jnp.zeros(0)) for drive in drives)
+    np.testing.assert_allclose(after, -before)
 
 
 NAMES = ("torch", "keras", "linen", "nnx", "haiku")

@@ -14,6 +14,7 @@ from experiments import adding, copy
 from experiments.harness import command_line
 from experiments.harness.hyperparameters import Optimizer
 from experiments.harness.options import Config, Placement, Training, make_cell
+from rnncells import LMU, LSTM, Elman
 from rnncells.initializers import Chrono
 from tests.echo import read, small
 
@@ -96,6 +97,23 @@ def test_optional_fields_go_to_the_cells_that_have_them():
     assert both.numbers("Elman") == small(cells=("Elman",)).numbers("Elman")
     with pytest.raises(ValueError, match=r"forget_bia: expected one of .*, forget_bias, .*, got a name"):
         small(cells=("LSTM", "Elman"), fields={"forget_bia": 2.0}).numbers("LSTM")
+
+
+def test_what_a_cell_is_made_with_goes_to_the_cells_that_have_it():
+    words = {"order": 3, "theta": 40, "activation": "relu", "use_bias": True, "forget_bias": 2}
+    three = small(cells=("LMU", "Elman", "LSTM"), fields=words)
+    assert three.numbers("LMU").cell == LMU(4, order=3, theta=40, activation="relu", use_bias=True)
+    assert three.numbers("Elman").cell == Elman(4, activation="relu")
+    assert three.numbers("LSTM").cell == LSTM(4, forget_bias=2.0)
+    for fields, complaint in (
+        ({"features": 5}, "fields: .* got features 5, which is features"),
+        ({"order": 2.5}, "LMU.order: expected a positive int"),
+        ({"activation": "rulu"}, "LMU.activation: "),
+        ({"thet": 5}, "thet: expected one of .*, order, .*, theta, .*, got a name"),
+        ({"window": 5}, "window: expected one of "),
+    ):
+        with pytest.raises((TypeError, ValueError), match=complaint):
+            small(cells=("LMU",), fields=fields).numbers("LMU")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ SMALL = adding.Config(cells=("Elman",), features=4, length=6, training=TRAINING)
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
+        ("activation", "relu", "relu"),
+        ("use_bias", "false", False),
         ("features", "32", 32),
         ("features", "50-40", (50, 40)),
         ("layers", "2", 2),
@@ -63,6 +65,12 @@ def test_a_point_is_placed_where_it_belongs():
     assert numbers == {"learning_rate": 0.1}
     assert (config.features, config.length, config.training.batch_size) == ((8, 4), 9, 16)
     assert config.optimizer.schedule == "cosine"
+    lmu = dataclasses.replace(SMALL, cells=("LMU",), fields={"order": 3})
+    config, numbers = placed(lmu, {"theta": "20", "activation": "relu", "learning_rate": 0.1})
+    assert (config.fields, numbers) == (
+        {"order": 3, "theta": 20, "activation": "relu"},
+        {"learning_rate": 0.1},
+    )
     alone = axes.settled(SMALL, point, "GRU")
     assert (alone.optimizer.learning_rate, alone.cells) == (0.1, ("GRU",))
     words = shlex.split(command_line.command_line("adding", alone))

@@ -107,6 +107,12 @@ def numeric(node: Any) -> list[str]:
     return [field.name for field in fields(node) if "low" in field.metadata]
 
 
+def words(cell: str) -> set[str]:
+    """The fields of a cell of the catalogue that are no numbers, but decide what is computed."""
+    kind = rnncells.CELLS.get(cell)
+    return {field.name for field in fields(kind)} - {"features", *numeric(kind)} if kind else set()
+
+
 def _children(node: Any) -> list[tuple[str, Any]]:
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [(str(i), child) for i, child in enumerate(node)]

@@ -14,7 +14,14 @@ import numpy as np
 
 import rnncells
 from experiments.harness import answers
-from experiments.harness.hyperparameters import ALIASES, Hyperparameters, Optimizer, check_words, numeric
+from experiments.harness.hyperparameters import (
+    ALIASES,
+    Hyperparameters,
+    Optimizer,
+    check_words,
+    numeric,
+    words,
+)
 from experiments.harness.model import Model, ModelFactory, stacked, widths
 from experiments.harness.model import Pooling as Pooling
 from experiments.harness.model import make_cell as make_cell
@@ -149,8 +156,9 @@ class Config(abc.ABC):
     """Probability of each state to stay as it was, while training (rnncells.Zoneout)."""
     dropout: float | None = None
     """Rate of variational dropout of inputs and states, while training (rnncells.VariationalDropout)."""
-    fields: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Other numbers of the cell by name, such as: forget_bias 2 recurrent_init.scale .5"""
+    fields: dict[str, int | float | bool | str] = dataclasses.field(default_factory=dict)
+    """Other fields of the cell by name, and numbers of its initialisers, such as: order 32 activation relu
+    forget_bias 2 recurrent_init.scale .5"""
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     training: Training = dataclasses.field(default_factory=Training)
     placement: Placement = dataclasses.field(default_factory=Placement)
@@ -180,15 +188,19 @@ class Config(abc.ABC):
 
     def _check_numbers(self) -> None:
         """No number is given twice, nor is one out of the reach of another."""
+        elsewhere = {
+            "features": "features",
+            **{name: f"optimizer.{name}" for name in numeric(self.optimizer)},
+        }
         for name, value in self.fields.items():
-            words = f"fields: expected numbers of the cell, each given once, got {name} {value}"
-            if name in numeric(self.optimizer):
-                raise ValueError(f"{words}, which is optimizer.{name}.")
+            said = f"fields: expected fields of the cell, each given once, got {name} {value}"
+            if name in elsewhere:
+                raise ValueError(f"{said}, which is {elsewhere[name]}.")
             for option, others in GIVEN.items():
                 full = {option, *others, *(other.rpartition(".")[2] for other in others)}
                 own = getattr(self, option)
                 if own is not None and (name in full or name.rpartition(".")[2] in others):
-                    raise ValueError(f"{words} beside {option} {own}, which sets it too; leave one out.")
+                    raise ValueError(f"{said} beside {option} {own}, which sets it too; leave one out.")
         for name in ("clip_norm", "clip_value"):
             if getattr(self.optimizer, name) == 0:
                 raise ValueError(f"optimizer.{name}: expected more than 0, with which nothing is learned.")
@@ -222,12 +234,17 @@ class Config(abc.ABC):
 
     def numbers(self, cell: str) -> Hyperparameters:
         """The numbers of a run of this cell, as they stand in this config."""
-        hyper = self._hyper(cell)
-        others = [self._hyper(name) for name in self.cells if name != cell]
-        elsewhere = {name for name in self.fields if any(other.has(name) for other in others)}
-        return hyper.replaced(
-            {name: self.fields[name] for name in self.fields if hyper.has(name) or name not in elsewhere}
-        )
+        hyper, own = self._hyper(cell), words(cell)
+        others = [name for name in self.cells if name != cell]
+        elsewhere = set[str]().union(*map(words, others))
+        numbers = {}
+        for name, value in self.fields.items():
+            if hyper.has(name):
+                numbers[name] = float(value) if type(value) is int else value
+            elif name not in own | elsewhere and not any(self._hyper(other).has(name) for other in others):
+                known = ", ".join(sorted({*hyper.names(), *own}))
+                raise ValueError(f"{name}: expected one of {known}, got a name that is not there.")
+        return hyper.replaced(numbers)
 
     def _hyper(self, name: str) -> Hyperparameters:
         if name in self.modules():
@@ -237,7 +254,8 @@ class Config(abc.ABC):
 
     def _layer(self, name: str, width: int) -> rnncells.Cell:
         bias = {} if self.chrono is None else {"forget_bias": Chrono(self.chrono)}
-        cell = make_cell(name, width, **bias)
+        chosen = {field: self.fields[field] for field in self.fields if field in words(name)}
+        cell = make_cell(name, width, **bias, **chosen)
         if self.dropout is not None:
             cell = rnncells.VariationalDropout(cell, rate=self.dropout, input_rate=self.dropout)
         if self.zoneout is not None:

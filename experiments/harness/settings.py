@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from experiments.harness.hyperparameters import words
 from experiments.harness.options import Config
 
 PARTS = {
@@ -21,13 +23,15 @@ NUMBERS = {"chrono", "zoneout", "dropout"}
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """The type of every option that may vary, by name; `cell` is one of the cells."""
+    """The type of every option that may vary, by name; `cell` is one of the cells. What is no option may be a
+    field that every cell has."""
     own = _kinds(config)
     known = {name: own[name] for name in own if name not in FIXED | NUMBERS and _readable(own[name])}
     for part, names in PARTS.items():
         kinds = _kinds(getattr(config, part))
         known |= {name: kinds[name] for name in sorted(names)}
-    return {"cell": str, **known}
+    of_cells = set.intersection(*map(words, config.cells)) - own.keys()
+    return {**dict.fromkeys(sorted(of_cells), int | float | bool | str), "cell": str, **known}
 
 
 def _kinds(owner: Any) -> dict[str, Any]:
@@ -85,4 +89,6 @@ def placed(config: Config, point: Mapping[str, Any]) -> tuple[Config, dict[str, 
         inside = {name: chosen[name] for name in names if name in chosen}
         if inside:
             changes[part] = dataclasses.replace(getattr(config, part), **inside)
+    fields = {name: chosen[name] for name in chosen if name not in {"cell", *own, *chain(*PARTS.values())}}
+    changes["fields"] = {**config.fields, **fields}
     return dataclasses.replace(config, **changes), {n: v for n, v in point.items() if n not in chosen}

@@ -14,8 +14,8 @@ class Published:
 
     optimizer: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of the optimiser."""
-    fields: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Numbers of the cell."""
+    fields: dict[str, int | float | bool | str] = dataclasses.field(default_factory=dict)
+    """Fields of the cell."""
     chrono: bool = False
     """Forget biases start as Chrono(the length of the task)."""
     layers: int = 1

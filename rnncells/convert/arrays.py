@@ -88,17 +88,21 @@ def innermost(cell: Cell) -> tuple[Cell, list[str]]:
     return cell, levels
 
 
+def _rows(cell: Cell, params: Params) -> int:
+    """Of the first input kernel, 0 if there is none."""
+    for name in innermost(cell)[1]:
+        params = params.get(name) if isinstance(params, Mapping) else None
+    kernel = params.get("kernel") if isinstance(params, Mapping) else None
+    return np.shape(kernel)[0] if kernel is not None and len(np.shape(kernel)) == 2 else 0
+
+
 def parameters(cell: Cell, params: Params) -> Params:
     """The tree that `cell.init` makes, its leaves as arrays, for cells with an input kernel."""
-    _, levels = innermost(cell)
     params = plain(params)
-    tree = params
-    for name in levels:
-        tree = tree.get(name) if isinstance(tree, Mapping) else None
-    kernel = tree.get("kernel") if isinstance(tree, Mapping) else None
-    if kernel is None or len(np.shape(kernel)) != 2:
+    rows, each = (_rows(cell, tree) for tree in (params, params_shape(cell, 1)))
+    if not rows or not each:
         raise ValueError(f"params: expected the tree of cell.init, got {checks.describe(params)}.")
-    size = np.shape(kernel)[0]
+    size = rows // each
     checks.params(cell, params_shape(cell, size), params, size)
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: array(f"params{jax.tree_util.keystr(path)}", leaf), params

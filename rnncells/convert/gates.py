@@ -21,7 +21,8 @@ def negate_gate(cell: Cell, params: Params, gate: str) -> Params:
         cell: with gates that are all in `kernel`, `recurrent_kernel` and `bias`: a `ProjectedCell`,
             `DenseCell` or `GatedCell`. Of a wrapped cell, give the inner one and its params.
         params: of the cell.
-        gate: one of `cell.gates`.
+        gate: one of `cell.gates` that changes sign with its parameters: the m of a `MultiplicativeLSTM`, a
+            product of two sides, does not, nor does a gate that takes the input itself.
 
     Raises:
         ValueError: for another gate, a cell without gates, or one with parameters beside those three
@@ -29,8 +30,12 @@ def negate_gate(cell: Cell, params: Params, gate: str) -> Params:
     """
     if not isinstance(cell, ProjectedCell):
         raise ValueError(f"cell: expected a cell whose gates share fused kernels, got {cell}.")
-    if gate not in cell.gates:
-        raise ValueError(f"gate: expected one of {', '.join(cell.gates)}, the gates of {cell}, got {gate!r}.")
+    signed = [name for name in cell.gates if name not in cell.unsigned_gates]
+    if gate not in signed:
+        raise ValueError(
+            f"gate: expected one of {', '.join(signed)}, the gates of {cell} that change sign with their"
+            f" parameters, got {gate!r}."
+        )
     declared = {
         "kernel": cell.input_gates,
         "recurrent_kernel": cell.recurrent_gates if isinstance(cell, DenseCell) else (),

@@ -45,6 +45,8 @@ class ProjectedCell(Cell):
     """Gates that read the input; all by default."""
     biased_gates: ClassVar[tuple[str, ...] | None] = None
     """Gates with a bias; all by default."""
+    unsigned_gates: ClassVar[tuple[str, ...]] = ()
+    """Gates that do not change sign with their blocks: products, and what takes the input itself."""
     keep: ClassVar[str] = ""
     write: ClassVar[str] = ""
 

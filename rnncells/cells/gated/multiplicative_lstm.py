@@ -40,6 +40,7 @@ class MultiplicativeLSTM(LSTMFamily):
     paper = "Krause, Lu, Murray & Renals 2016, arXiv 1609.07959"
     gates = ("m", "i", "f", "g", "o")
     biased_gates = ("i", "f", "g", "o")
+    unsigned_gates = ("m",)
     write = "i"
     emits = ""
 

@@ -79,6 +79,7 @@ class MUT1(_RawMutation):
     input_gates = ("z", "r")
     recurrent_gates = ("r", "n")
     raw_gate = "n"
+    unsigned_gates = ("n",)
 
     def _enter(self, x: jax.Array) -> jax.Array:
         return jnp.tanh(x)
@@ -110,6 +111,7 @@ class MUT2(_RawMutation):
 
     input_gates = ("z", "n")
     raw_gate = "r"
+    unsigned_gates = ("r",)
 
     def _logits(self, kernel: jax.Array, h: jax.Array, gates: jax.Array) -> list[jax.Array]:
         return split_gates(gates + dense(h, kernel[:, : 2 * self.features]), 2)

@@ -40,6 +40,7 @@ class NAS(DenseCell):
 
     paper = "Zoph & Le 2017, arXiv 1611.01578"
     gates = ("s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7")
+    unsigned_gates = ("s3",)
 
     recurrent_init: Initializer = scheme(Glorot(), kw_only=True)
     use_bias: bool = static(default=False, kw_only=True)

@@ -46,6 +46,7 @@ class SGU(GatedCell):
 
     paper = "Gao & Glowacka 2016, PMLR 63, arXiv 1604.02910"
     gates: ClassVar[tuple[str, ...]] = ("g", "z")
+    unsigned_gates = ("g",)
     write = "z"
 
     gate_activation: Activation = activation(hard_sigmoid)
