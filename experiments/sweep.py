@@ -36,13 +36,14 @@ class Config(Sweep):
     """Trains an experiment with many settings, each with several seeds, and says which is best.
 
     What varies is given as `name=values`, with any number of the optimiser, the cell, its wrappers and
-    initialisers, and the short names chrono, zoneout, dropout and init_scale; or with any option that is an
-    int or a word, each of whose values is a program of its own:
+    initialisers, and the short names chrono, zoneout, dropout and init_scale; or with any option, or field of
+    the cell, that is an int or a word, each of whose values is a program of its own:
 
         learning_rate=1e-3,3e-3,1e-2        these values
         learning_rate=1e-4:1e-1:log:7       seven values of a range, log or linear (grid)
         forget_bias=0:5                     anywhere in a range, log or linear (random, tpe)
         cell=LSTM,GRU features=32,64-64     these cells, these widths of one layer or of two
+        order=16,32 activation=tanh,relu    these fields of the cell (LMU)
 
     Every cell of the experiment must have what varies.
     """

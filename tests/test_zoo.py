@@ -70,6 +70,8 @@ def test_every_entry_can_be_made():
     assert all(cell_of(name) in CELLS for name in PUBLISHED)
     chrono = entry(config, "LSTM-chrono", "adding")
     assert chrono.numbers("LSTM").cell.forget_bias == Chrono(100.0)
+    assert entry(config, "LMU", "adding").numbers("LMU").cell.theta == 100
+    assert entry(dataclasses.replace(config, length=70), "LMU", "adding").numbers("LMU").cell.theta == 70
     assert entry(config, "LEM", "copy").numbers("LEM").cell.dt == PUBLISHED["LEM"].fields["dt"]
 
 
@@ -141,6 +143,7 @@ def test_learned_is_said_of_published_settings():
         {"learning_rate": 0.02, "clip_norm": None}, {"dt": 0.06}, chrono=True, layers=2, blocks=True
     )
     assert report.said(own) == "learning rate 0.02, no clipping, dt 0.06, chrono, 2 layers, blocks"
+    assert report.said(Published(window="theta", longer=3)) == "theta T, 3 times the updates"
     assert report.learned(Adding()) == pytest.approx(0.05)
     assert math.isinf(report.middle([None, None, 3]))
 
@@ -160,7 +163,8 @@ def test_the_command_line():
 RESULTS = pathlib.Path(__file__).parent.parent / "docs/results/zoo"
 LONG = (
     *("LSTM-chrono", "GRU-chrono", "URLSTM", "IndRNN", "ExpRNN", "ScoRNN", "CoRNN", "UnICORNN", "LEM"),
-    *("LRU", "S4D", "S5"),
+    *("LRU", "S4D", "S5", "PhasedLSTM", "AntisymmetricRNN", "GatedAntisymmetricRNN", "NRU", "HiPPOLegS"),
+    *("UnitaryRNN", "EUNN", "GORU", "HouseholderRNN"),
 )
 """Those that claim long memories."""
 

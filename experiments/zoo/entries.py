@@ -46,7 +46,6 @@ def entry(config: Config, name: str, on: str) -> Entry:
         cells=(cell_of(name),),
         features=max(1, round(own.wider * config.features)),
         layers=own.layers,
-        fields=own.fields,
         optimizer=dataclasses.replace(config.optimizer, **own.optimizer),  # type: ignore[type-var]
         training=dataclasses.replace(config.training, updates=own.longer * config.training.updates),
         out=config.out / on / name,
@@ -55,7 +54,12 @@ def entry(config: Config, name: str, on: str) -> Entry:
         length=config.length,
         blocks=own.blocks,
     )
-    return dataclasses.replace(plainly, chrono=float(plainly.task().length)) if own.chrono else plainly
+    length = float(plainly.task().length)
+    return dataclasses.replace(
+        plainly,
+        chrono=length if own.chrono else None,
+        fields={**own.fields, own.window: length} if own.window else own.fields,
+    )
 
 
 def trained(name: str, config: Entry) -> list[Line]:

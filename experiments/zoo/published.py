@@ -18,6 +18,8 @@ class Published:
     """Fields of the cell."""
     chrono: bool = False
     """Forget biases start as Chrono(the length of the task)."""
+    window: str = ""
+    """The field of the cell that is the length of the task."""
     layers: int = 1
     blocks: bool = False
     """In the blocks of state-space models."""
@@ -48,6 +50,18 @@ PUBLISHED = {
     "UnICORNN": Published(
         {"learning_rate": 5e-3}, {"dt": 0.19, "alpha": 30.65}, layers=2, blocks=True, longer=2
     ),
+    # Chang et al. 2019, arXiv 1902.09689: dt .01 to 1, tuned for each of their tasks, none of which is this.
+    # With dt .01 a hundred ticks are a time of 1, in which little happens.
+    "AntisymmetricRNN": Published({"learning_rate": 1e-3}, {"dt": 0.1, "gamma": 0.01}, longer=3),
+    # Authors' README (dannyneil/public_plstm): periods exp(U(1, 5)), open for a twentieth, as by default. The
+    # rate is tuned for this budget.
+    "PhasedLSTM": Published({"learning_rate": 1e-2}),
+    # Authors' code (stwisdom/urnn): RMSprop 1e-3.
+    "FullUnitaryRNN": Published({"learning_rate": 1e-3}, longer=3),
+    # Authors' code (jingli9111/EUNN-tensorflow): RMSprop 1e-3.
+    "EUNN": Published({"learning_rate": 1e-3}, longer=3),
+    # Voelker et al. 2019: a window as long as the sequences.
+    "LMU": Published({"learning_rate": 1e-3}, window="theta", longer=3),
     # Authors' code (DurstewitzLab/GTF-shPLRNN): 1e-3. At larger rates the orbits of the form that is not
     # clipped may leave.
     "ShallowPLRNN": Published({"learning_rate": 1e-3}),

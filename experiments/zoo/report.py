@@ -67,6 +67,7 @@ def said(own: Published) -> str:
     """The settings of an entry that others do not have."""
     words = [f"{name} {value}" for name, value in {**own.optimizer, **own.fields}.items()]
     words += ["chrono"] if own.chrono else []
+    words += [f"{own.window} T"] if own.window else []
     words += [f"{own.layers} layers"] if own.layers > 1 else []
     words += ["blocks"] if own.blocks else []
     words += [f"{own.longer} times the updates"] if own.longer > 1 else []

@@ -147,5 +147,5 @@ def test_phased_lstm_opens_in_a_rhythm():
     assert_close(k[8:], cell.openness(weights, clock - weights["period"][None])[8:])
     assert_close(k[4:, 2], cell.openness({**weights, "shift": jnp.zeros(3)}, clock)[:-4, 2])
     start = PhasedLSTM(200).init(KEY, INPUT)
-    assert 0 <= start["log_period"].min() < 0.1 < 2.9 < start["log_period"].max() <= 3
+    assert 1 <= start["log_period"].min() < 1.2 < 4.8 < start["log_period"].max() <= 5
     assert np.all((start["shift"] >= 0) & (start["shift"] <= np.exp(start["log_period"])))

@@ -48,8 +48,8 @@ class PhasedLSTM(PeepholeLSTM):
         forget_bias: initial b_f, 2 by default, as the authors' layer.
         open_ratio: r, 0.05 by default.
         leak: 0.001 by default, for training; the authors take 0 for what is trained.
-        log_period_min, log_period_max: periods start exp(U(log_period_min, log_period_max)); 0 and 3 by
-            default, 1 to 20 ticks. Longer sequences want longer ones.
+        log_period_min, log_period_max: periods start exp(U(log_period_min, log_period_max)); 1 and 5 by
+            default, 3 to 148 ticks, which the authors recommend for hundreds to thousands of ticks.
         kernel_init, recurrent_init, peephole_init: N(0, 0.1^2), as the authors' layer.
         gate_activation, candidate_activation, output_activation, bias_init, use_bias: as LSTM.
 
@@ -70,8 +70,8 @@ class PhasedLSTM(PeepholeLSTM):
     forget_bias: ForgetBias = number(default=2.0)
     open_ratio: Number = number(default=0.05, low=1e-4, high=1.0)
     leak: Number = number(default=0.001, low=0.0, high=1.0)
-    log_period_min: Number = number(default=0.0)
-    log_period_max: Number = number(default=3.0)
+    log_period_min: Number = number(default=1.0)
+    log_period_max: Number = number(default=5.0)
     kernel_init: Initializer = scheme(Normal(0.1), kw_only=True)
     recurrent_init: Initializer = scheme(Normal(0.1), kw_only=True)
     peephole_init: Initializer = scheme(Normal(0.1), kw_only=True)
