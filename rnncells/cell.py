@@ -48,7 +48,12 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 class Timed(NamedTuple):
-    """An input with the time that has passed since the tick before, for cells with `timed = True`."""
+    """An input with the time that has passed since the tick before, for cells with `timed = True`.
+
+    A cell takes the time that comes with a tick: read backwards, it is still that of the tick, so that time
+    stamps t want `elapsed` [k] = t[k + 1] - t[k] there; and the time of a tick that a mask skips is not added
+    to the next one.
+    """
 
     x: chex.Array
     """[..., I]"""
@@ -74,9 +79,23 @@ def locked(key: chex.PRNGKey | None) -> Any:
     return None if key is None else jax.random.fold_in(key, np.uint32(2**32 - 1))
 
 
+class _Derived:
+    def __init__(self, get: Callable[[Any], Any]) -> None:
+        self.get = get
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        try:
+            return self.get(owner if instance is None else instance)
+        except AttributeError:
+            if instance is not None:
+                raise
+            return self
+
+
 def derived(get: Callable[[Any], Any]) -> Any:
-    """A class attribute that an instance computes, such as `linear` of a wrapper."""
-    return property(get)
+    """A class attribute that an instance computes, such as `linear` of a wrapper. Of the class itself it is
+    what the defaults of its fields say, where they all have one."""
+    return _Derived(get)
 
 
 class Cell(Pytree, abc.ABC):

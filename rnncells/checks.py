@@ -202,9 +202,17 @@ def sequence(xs: Any, input_ndim: int) -> tuple[int, tuple[int, ...]]:
     return length, tuple(batch)
 
 
+def _array(value: Any, kind: type) -> Any:
+    """As it is, traced or in NumPy; an empty list is of this kind."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    array = np.asarray(value)
+    return array.astype(kind) if isinstance(value, list) and not array.size else array
+
+
 def lengths(value: Any, batch_shape: tuple[int, ...], length: int) -> jax.Array:
     """int [*B], each within [0, T]; traced values are clipped."""
-    array = value if isinstance(value, jax.core.Tracer) else np.asarray(value)
+    array = _array(value, np.int32)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"lengths: expected integers, got {describe(array)}.")
     if array.shape != batch_shape:
@@ -220,7 +228,7 @@ def lengths(value: Any, batch_shape: tuple[int, ...], length: int) -> jax.Array:
 
 def flags(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
     """bool [T, *B]."""
-    array = value if isinstance(value, jax.core.Tracer) else np.asarray(value)
+    array = _array(value, np.bool_)
     if array.dtype != jnp.bool_:
         raise TypeError(f"{name}: expected booleans, got {describe(array)}.")
     if array.shape != shape:

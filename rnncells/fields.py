@@ -167,7 +167,7 @@ def fields(owner: Any) -> tuple[dataclasses.Field[Any], ...]:
 def _equal(a: Any, b: Any) -> bool:
     if a is b:
         return True
-    if a is None or b is None:
+    if a is None or b is None or b is dataclasses.MISSING:
         return False
     if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
         return False

@@ -13,7 +13,7 @@ import numpy as np
 from rnncells import checks
 from rnncells.cell import Carry, Cell, Out, Params, shapes_of
 from rnncells.dtypes import cast_like
-from rnncells.unroll import checked
+from rnncells.unroll import batch_sharding, checked
 
 Feed: TypeAlias = Callable[[Any, chex.PRNGKey | None], tuple[Any, Any]]
 
@@ -67,6 +67,7 @@ def generate(
     like = shapes_of(x)
     if carry is None:
         carry = cell.initial_carry(params, tuple(batch_shape), like=like)
+    carry = batch_sharding(xs, len(batch_shape))(carry)
     weights = cell.prepare(params, key, tuple(batch_shape), like=like)
     # Unlike any tick's key, and unlike `locked(key)`, from which `prepare` draws.
     feed_key = None if key is None else jax.random.fold_in(key, np.uint32(2**32 - 2))

@@ -34,7 +34,8 @@ class RNN(nn.Module):
         unroll, variable_axes, variable_broadcast, variable_carry, split_rngs: taken for the sake of programs
             written for Flax's RNN, which lifts variables into a scan. They change nothing here.
         return_sequences: False gives the last output of each sequence, [*B, O], in place of all; with
-            `reverse` the one at its first tick, which is read last.
+            `reverse` the one at its first tick, which is read last. Of a `Bidirectional` it is the output at
+            the last tick, of which the backward half has read nothing else.
         deterministic: True draws no noise.
         rng_collection: name of the rng that noise comes from.
         carry_init: a Flax initialiser for the state before the first tick, drawn from `init_key`; the cell's

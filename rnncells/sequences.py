@@ -24,7 +24,7 @@ def last(
     Args:
         ys: outputs or carries from `unroll`; any pytree.
         lengths, mask, reverse: as `unroll` was given them; with `reverse` the last output is that of the
-            first tick.
+            first tick. The backward half of a `Bidirectional` has read its whole sequence at the first tick.
 
     Returns:
         An output for each sequence; zero where it has no tick.

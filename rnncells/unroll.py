@@ -15,7 +15,7 @@ from jax.sharding import AxisType, PartitionSpec
 from rnncells import checks
 from rnncells.cell import Carry, Cell, Out, Params, plain, shapes_of
 from rnncells.dtypes import cast_like, promote
-from rnncells.engine.loops import not_linear, scan
+from rnncells.engine.loops import check_linear, scan
 from rnncells.fields import check_numbers
 from rnncells.parts.arithmetic import select
 from rnncells.run import Run, Ticks
@@ -81,8 +81,8 @@ def unroll(
     if parallel is not None:
         checks.boolean("parallel", parallel)
     checks.cell("cell", cell)
-    if parallel and not cell.linear and not cell.layered:
-        raise not_linear(cell)
+    if parallel:
+        check_linear(cell)
     params, xs, carry, axes = checked(cell, params, xs, carry, key)
     if lengths is not None:
         lengths = checks.lengths(lengths, axes[1:], axes[0])
@@ -130,9 +130,8 @@ def _tick_of(xs: Any) -> Any:
 
 
 def params_shape(cell: Cell, input_size: int) -> Params:
-    """What `cell.init` makes, as shapes and dtypes. Traced once for all cells of one form; where `init`
-    cannot
-    be traced, it runs."""
+    """What `cell.init` makes, as shapes and dtypes. Traced once for all cells of one form; it runs where it
+    cannot be traced."""
     leaves, structure = jax.tree.flatten(cell)
     forms = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     try:
@@ -166,7 +165,7 @@ def _unroll(
     shape = jax.tree.leaves(xs)[0].shape
     length, batch_shape = shape[0], shape[1 : len(shape) - cell.input_ndim]
     like = _tick_of(xs)
-    batch = _batch_sharding(xs, len(batch_shape))
+    batch = batch_sharding(xs, len(batch_shape))
     initial = batch(cell.initial_carry(params, batch_shape, like=like))
     carry, lengths = batch(carry), batch(lengths)
     mask, resets = batch(mask, 1), batch(resets, 1)
@@ -187,7 +186,7 @@ def _unroll(
     return last, (ys, carries) if options.return_carries else ys
 
 
-def _batch_sharding(xs: Any, batch_ndim: int) -> Callable[..., Any]:
+def batch_sharding(xs: Any, batch_ndim: int) -> Callable[..., Any]:
     """A function that divides arrays [*B, ...] as the batch of xs [T, *B, ...] is, on meshes whose axes are
     explicit; `before` counts axes in front of the batch."""
     sharding = jax.typeof(jax.tree.leaves(xs)[0]).sharding

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnncells import LSTM, Cell, MinGRU, unroll
+from rnncells import LRU, LSTM, QRNN, RHN, Cell, MinGRU, Zoneout, unroll
 from rnncells.fields import Pytree
 from tests.cases import INPUT, B, close, inputs, random_params, run, sparing
 from tests.references.loops import loops
@@ -120,3 +120,13 @@ def test_a_chunk_is_its_ticks_unless_a_cell_knows_better():
     params = cell.init(jax.random.key(0), 3)
     ticked = jax.lax.scan(functools.partial(cell, params), cell.initial_carry(params, (2,)), xs)
     close(unroll(cell, params, xs, parallel=True), ticked, atol=1e-6)
+
+
+def test_what_a_class_derives_from_the_defaults_of_its_fields():
+    assert (QRNN.gates, QRNN(3, pooling="f").gates) == (("z", "f", "o"), ("z", "f"))
+    assert (RHN.gates[:3], RHN(3, depth=1).gates) == (("h_1", "t_1", "h_2"), ("h_1", "t_1"))
+    assert Zoneout(LRU(3), rate=0.5).linear
+
+
+def test_a_cell_with_an_array_for_a_number_is_shown():
+    assert repr(Zoneout(LSTM(3), rate=jnp.array(0.2))) == "Zoneout(cell=LSTM(features=3), rate=float32[])"

@@ -145,3 +145,9 @@ def test_under_jax_own_checks(cell):
     found, _ = scored(f, (params,))
     jax.config.update("jax_enable_checks", False)
     close(found, run(cell, params, xs, lengths=np.array([5, 0, 3])), atol=1e-5)
+
+
+def test_empty_lists():
+    params = random_params(LSTM(4))
+    assert unroll(LSTM(4), params, XS[:, :0], lengths=[])[1].shape == (T, 0, 4)
+    assert unroll(LSTM(4), params, XS[:0, 0], mask=[], resets=[])[1].shape == (0, 4)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rnncells
-from rnncells import CELLS, GRU, LSTM, Elman, ExpRNN, MinGRU, unroll
+from rnncells import CELLS, GRU, LSTM, Bidirectional, Elman, ExpRNN, MinGRU, Stack, unroll
 from rnncells.initializers import Chrono, Glorot, Orthogonal
 from rnncells.tasks import Adding, Copy
 from tests.cases import over
@@ -17,6 +17,7 @@ from tests.cases import over
 T, B, N, H = 5, 4, 3, 8
 KEY = jax.random.key(0)
 CELL = LSTM(H)
+STACK = Stack((MinGRU(H), Bidirectional(GRU(H))))
 PARAMS = CELL.init(KEY, N)
 XS = jnp.ones((T, B, N))
 CARRY = CELL.initial_carry(PARAMS, (B,))
@@ -180,6 +181,11 @@ BAD = {
         run(parallel=True),
         ValueError,
         r"parallel: expected a linear cell, got LSTM\(",
+    ),
+    "parallel on a nonlinear layer": (
+        lambda: unroll(STACK, STACK.init(KEY, N), XS, parallel=True),
+        ValueError,
+        r"parallel: expected a linear cell in layer_1.forward, got GRU\(",
     ),
     "parallel as text": (run(parallel="auto"), TypeError, "parallel: expected True or False"),
     "remat_every zero": (run(remat_every=0), ValueError, "remat_every: expected a positive int, got 0"),

@@ -228,3 +228,15 @@ def test_streams_are_learned_with_the_state_handed_on(tmp_path):
 def test_what_cannot_be_fitted(change, words):
     with pytest.raises(ValueError, match=words):
         fit(INPUTS, FIRST, **{**QUICK, **change})
+
+
+def test_what_cannot_be_judged(tmp_path):
+    """Targets that are not those of the model get a sentence, not a score."""
+    numbers = fit(INPUTS, INPUTS[:, 0], cell="Elman", out=tmp_path / "numbers", **QUICK)
+    with pytest.raises(ValueError, match="targets: expected as many numbers as the 2 of an output, got 1"):
+        evaluate(numbers, INPUTS, INPUTS[:, 0, :1])
+    classes = fit(INPUTS, FIRST, cell="Elman", out=tmp_path / "classes", **QUICK)
+    with pytest.raises(ValueError, match="targets: expected classes from 0 to 1, got 5 to 6"):
+        evaluate(classes, INPUTS, FIRST + 5)
+    with pytest.raises(TypeError, match="targets: expected classes from 0 to 1, got float"):
+        evaluate(classes, INPUTS, FIRST.astype(np.float32))

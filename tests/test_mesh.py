@@ -7,11 +7,31 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rnncells import LSTM, MLSTM, CausalConvolution, ExpRNN, MinGRU, PeepholeLSTM, Stack, unroll
+from rnncells import (
+    LRU,
+    LSTM,
+    MLSTM,
+    NRU,
+    CausalConvolution,
+    DeltaNet,
+    ExpRNN,
+    MinGRU,
+    PeepholeLSTM,
+    Stack,
+    StateNoise,
+    Zoneout,
+    generate,
+    unroll,
+)
 from tests.cases import INPUT, random_params
 
+KEY = jax.random.key(2)
 T, B = 6, 4
-CELLS = (PeepholeLSTM(4), ExpRNN(4), MinGRU(4), CausalConvolution(4), MLSTM(4), Stack([LSTM(4), MinGRU(4)]))
+CELLS = (
+    *(PeepholeLSTM(4), ExpRNN(4), MinGRU(4), CausalConvolution(4), MLSTM(4), Stack([LSTM(4), MinGRU(4)])),
+    *(DeltaNet(4), NRU(4)),
+)
+NOISY = (Zoneout(LSTM(4), rate=0.3), Zoneout(LRU(4), rate=0.3), StateNoise(MinGRU(4), stddev=0.1))
 FLAGS = np.random.default_rng(0).random((2, T, B)) < 0.6
 EVERYTHING = {"mask": FLAGS[0], "resets": FLAGS[1], "reverse": True, "remat_every": 4, "truncate_every": 5}
 OPTIONS = {
@@ -22,6 +42,11 @@ OPTIONS = {
 }
 CASES = {f"LSTM, {name}": (LSTM(4), given, AxisType.Explicit) for name, given in OPTIONS.items()}
 CASES |= {type(cell).__name__: (cell, EVERYTHING, AxisType.Explicit) for cell in CELLS}
+CASES |= {
+    f"{type(cell).__name__} of {type(cell.cell).__name__}": (cell, {"key": KEY}, AxisType.Explicit)
+    for cell in NOISY
+}
+CASES["DeltaNet in chunks"] = DeltaNet(4), {}, AxisType.Explicit
 CASES["LSTM, automatic"] = (LSTM(4), EVERYTHING, AxisType.Auto)
 
 
@@ -55,3 +80,17 @@ def test_a_divided_batch_gives_the_same(cell, options, kind):
         np.testing.assert_allclose(np.asarray(b), a, rtol=2e-5, atol=2e-6)
     ys = divided[0][1][1]
     assert ys.sharding.spec[1] == "batch"
+
+
+def test_a_divided_batch_is_gone_on_with():
+    cell, start = LSTM(INPUT), jax.random.normal(KEY, (B, INPUT))
+    params = random_params(cell)
+    expected = generate(cell, params, start, T, lambda y, key: (y, y))[1]
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(params, NamedSharding(mesh, P()))
+        divided = generate(
+            cell, placed, jax.device_put(start, NamedSharding(mesh, P("batch"))), T, lambda y, key: (y, y)
+        )[1]
+    np.testing.assert_allclose(np.asarray(divided), expected, rtol=2e-5, atol=2e-6)
+    assert divided.sharding.spec[1] == "batch"

@@ -63,7 +63,7 @@ def test_tensorboard_shows_the_lines(config):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"fields": {"nothing": 1.0}}, "nothing: expected one of clip_norm, clip_value,"),
+        ({"fields": {"nothing": 1.0}}, "nothing: expected one of activation, "),
         ({"zoneout": 2.0}, "Zoneout.rate: expected at most 1, got 2.0."),
         ({"features": 0}, "features: expected a positive int, got 0."),
     ],

@@ -34,6 +34,7 @@ SMALL = adding.Config(cells=("Elman",), features=4, length=6, training=TRAINING)
     [
         ("activation", "relu", "relu"),
         ("use_bias", "false", False),
+        ("use_bias", "True", True),
         ("features", "32", 32),
         ("features", "50-40", (50, 40)),
         ("layers", "2", 2),

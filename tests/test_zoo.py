@@ -164,7 +164,7 @@ RESULTS = pathlib.Path(__file__).parent.parent / "docs/results/zoo"
 LONG = (
     *("LSTM-chrono", "GRU-chrono", "URLSTM", "IndRNN", "ExpRNN", "ScoRNN", "CoRNN", "UnICORNN", "LEM"),
     *("LRU", "S4D", "S5", "PhasedLSTM", "AntisymmetricRNN", "GatedAntisymmetricRNN", "NRU", "HiPPOLegS"),
-    *("UnitaryRNN", "EUNN", "GORU", "HouseholderRNN"),
+    *("UnitaryRNN", "FullUnitaryRNN", "EUNN", "GORU", "HouseholderRNN"),
 )
 """Those that claim long memories."""
 

@@ -108,9 +108,11 @@ def numeric(node: Any) -> list[str]:
 
 
 def words(cell: str) -> set[str]:
-    """The fields of a cell of the catalogue that are no numbers, but decide what is computed."""
+    """The fields of a cell of the catalogue that are no numbers, but decide what is computed, and that a word
+    or a number may be."""
     kind = rnncells.CELLS.get(cell)
-    return {field.name for field in fields(kind)} - {"features", *numeric(kind)} if kind else set()
+    own = {field.name for field in fields(kind) if not field.name.endswith("_init")} if kind else set()
+    return own - {"features", *(numeric(kind) if kind else ())}
 
 
 def _children(node: Any) -> list[tuple[str, Any]]:

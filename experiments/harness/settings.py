@@ -61,8 +61,8 @@ def parsed(name: str, text: str, kind: Any) -> Any:
             return tuple(int(part) for part in text.split("-"))
         if get_origin(one) is Literal and text in get_args(one):
             return text
-        if one is bool and text in ("true", "false"):
-            return text == "true"
+        if one is bool and text.lower() in ("true", "false"):
+            return text.lower() == "true"
         if one in (int, float):
             try:
                 return one(text)

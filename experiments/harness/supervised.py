@@ -149,6 +149,8 @@ class Classification(Finite):
 
     def _losses(self, outputs: jax.Array, batch: Batch) -> jax.Array:
         fitting("targets", outputs.shape[:-1], batch)
+        if outputs.shape[-1] != self.output_size:
+            raise ValueError(f"model: expected {self.output_size} classes, got {list(outputs.shape)}.")
         return optax.softmax_cross_entropy_with_integer_labels(outputs, batch.targets)
 
 
@@ -189,10 +191,26 @@ class Regression(Finite):
 
     def _errors(self, outputs: jax.Array, batch: Batch) -> jax.Array:
         fitting("targets", outputs.shape[:-1], batch)
+        if outputs.shape != batch.targets.shape:
+            raise ValueError(
+                f"targets: expected as many numbers as the {outputs.shape[-1]} of an output, got"
+                f" {batch.targets.shape[-1]}."
+            )
         return outputs - batch.targets
 
     def _mean(self, values: jax.Array, batch: Batch, then: Any = None) -> Mean:
         return mean_of(jnp.mean(values, -1), batch.mask, then)
+
+
+def check_classes(part: Arrays, classes: int) -> None:
+    """Targets are among the classes that were learned."""
+    wanted = np.asarray(part.targets)[np.asarray(part.mask)]
+    if not np.issubdtype(wanted.dtype, np.integer):
+        raise TypeError(f"targets: expected classes from 0 to {classes - 1}, got {wanted.dtype}.")
+    if wanted.size and not 0 <= wanted.min() <= wanted.max() < classes:
+        raise ValueError(
+            f"targets: expected classes from 0 to {classes - 1}, got {wanted.min()} to {wanted.max()}."
+        )
 
 
 def in_bits(nats: jax.Array) -> jax.Array:

@@ -21,6 +21,7 @@ from experiments.harness.options import Config
 from experiments.harness.record import Line, lines_of, number
 from experiments.harness.settings import placed
 from experiments.harness.standing import deciding, score_of, standing
+from experiments.harness.supervised import Classification, check_classes
 from experiments.harness.train import TEST
 from rnncells.tasks import Task
 from rnncells.tasks.base import extras
@@ -151,6 +152,8 @@ def evaluate(trained: Trained, inputs: Any, targets: Any = None, lengths: Any = 
         _check(trained.task, part.inputs)
     if not count(part):
         raise ValueError("inputs: expected at least one sequence, got none.")
+    if isinstance(trained.task, Classification):
+        check_classes(part, trained.task.output_size)
     learner = Learner(Net(trained.module), trained.task, trained.config.optimizer, trained.config.training)
     part = jax.tree.map(jnp.asarray, part)
     scores = jax.jit(lambda params, part: evaluation.whole(learner, params, part))(trained.params, part)

@@ -34,18 +34,24 @@ def scan(cell: Cell, run: Run) -> Result:
     return loop(run)
 
 
-def not_linear(cell: Cell) -> ValueError:
-    return ValueError(
-        f"parallel: expected a linear cell, got {cell}, whose state does not enter linearly;"
-        " leave parallel at None to scan tick by tick."
-    )
+def check_linear(cell: Cell, place: str = "") -> None:
+    """Every layer must be linear, to be run in parallel."""
+    if cell.layered:
+        for name, child in cell.children.items():
+            check_linear(child, ".".join(filter(None, (place, name))))
+    elif not cell.linear:
+        where = f" in {place}" if place else ""
+        raise ValueError(
+            f"parallel: expected a linear cell{where}, got {cell}, whose state does not enter linearly;"
+            " leave parallel at None to scan tick by tick."
+        )
 
 
 def _loop(cell: Cell, run: Run) -> Loop:
     """Which loop; from here on `resets` are in the order read: the initial state replaces the carry."""
     if not cell.linear:
         if run.parallel:
-            raise not_linear(cell)
+            check_linear(cell)
         return lambda run: _sequential(cell, run)
     linear: LinearCell = cell
 

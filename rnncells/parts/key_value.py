@@ -195,9 +195,11 @@ def _inverse(found: jax.Array) -> jax.Array:
     count = found.shape[-1]
     width, size = 1 << (count - 1).bit_length(), 1
     found = jnp.pad(found, [(0, 0)] * (found.ndim - 2) + [(0, width - count)] * 2)
-    inverse = jnp.ones((*found.shape[:-1], 1, 1), found.dtype)
+    inverse = jnp.ones_like(found[..., :1])[..., None]
     while size < width:
-        blocks = found.reshape(*found.shape[:-2], *(width // (2 * size), 2, size) * 2)
+        split = width // (2 * size), 2, size
+        # One axis at a time, as arrays that are divided over devices ask for.
+        blocks = found.reshape(*found.shape[:-1], *split).reshape(*found.shape[:-2], *split * 2)
         below = jnp.moveaxis(jnp.diagonal(blocks[..., :, 1, :, :, 0, :], axis1=-4, axis2=-2), -1, -3)
         pairs = inverse.reshape(*found.shape[:-2], width // (2 * size), 2, size, size)
         first, second = pairs[..., 0, :, :], pairs[..., 1, :, :]

@@ -30,7 +30,11 @@ class Int8(Wrapper):
 
     Args:
         cell: a cell with such a kernel among its parameters.
+
+    Source: Krishnamoorthi 2018, arXiv 1806.08342: symmetric integers, a scale for each channel.
     """
+
+    paper = "Krishnamoorthi 2018, arXiv 1806.08342"
 
     def init(self, key: chex.PRNGKey, input_size: int, dtype: DTypeLike = jnp.float32) -> Params:
         return self.quantise(self.cell.init(key, input_size, dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from jax.typing import DTypeLike
 from rnncells.cell import Carry, Cell, Drive, Inputs, Like, Out, Outputs, Params, Shape, Weights, derived
 from rnncells.dtypes import accumulator, real
 from rnncells.fields import number
-from rnncells.parts.arithmetic import constant, select
+from rnncells.parts.arithmetic import constant
 from rnncells.parts.linear import with_element
 from rnncells.wrappers.wrapper import (
     TickWrapper,
@@ -138,12 +139,13 @@ class Zoneout(_StateWrapper):
         rate = per_leaf("Zoneout.rate", self.rate, like)
         if key is None:
             return self.monoid.blend(element, constant(rate, like).astype(like.dtype))  # type: ignore[attr-defined]
-        return select(_mask(key, rate, like), self.monoid.identity(element), element)
+        zoned = functools.partial(_choose, _mask(key, rate, like))
+        return jax.tree.map(zoned, self.monoid.identity(element), element)  # type: ignore[attr-defined]
 
 
 def _zone(key: chex.PRNGKey | None, rate: Any, old: jax.Array, new: jax.Array) -> jax.Array:
     if key is not None:
-        return jnp.where(_mask(key, rate, new), old, new)
+        return _choose(_mask(key, rate, new), old, new)
     kept = constant(rate, new).astype(new.dtype)
     return kept * old + (1 - kept) * new
 
@@ -151,6 +153,11 @@ def _zone(key: chex.PRNGKey | None, rate: Any, old: jax.Array, new: jax.Array) -
 def _mask(key: chex.PRNGKey, rate: Any, like: jax.Array) -> jax.Array:
     wide = jnp.asarray(rate, accumulator(real(like.dtype)))  # 16 bits cannot hold small rates
     return jax.random.bernoulli(key, jnp.broadcast_to(wide, like.shape))
+
+
+def _choose(mask: jax.Array, where: jax.Array, otherwise: jax.Array) -> jax.Array:
+    # A mask that is divided over devices as what it chooses from.
+    return jnp.where(mask & jnp.ones_like(otherwise, jnp.bool_), where, otherwise)
 
 
 class StateNoise(_StateWrapper):

@@ -53,7 +53,7 @@ class RHN(DenseCell):
     kernel_init: Initializer = scheme(Uniform(), kw_only=True)
     recurrent_init: Initializer = scheme(Uniform(), kw_only=True)
 
-    @property
+    @derived
     def _of_layer(self) -> tuple[str, ...]:
         return ("h", "t") if self.coupled else ("h", "t", "c")
 

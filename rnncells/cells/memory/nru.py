@@ -121,7 +121,8 @@ class NRU(Cell):
     def _written(self, strength: jax.Array, p: jax.Array, q: jax.Array) -> jax.Array:
         """The sum of what all heads write, [..., M]."""
         rows = self._relu(p[..., :, None] * q[..., None, :])
-        rows = rows.reshape(*p.shape[:-1], self.heads, self.memory)
+        # In two steps, as arrays that are divided over devices ask for.
+        rows = rows.reshape(*p.shape[:-1], -1).reshape(*p.shape[:-1], self.heads, self.memory)
         largest = jnp.max(jnp.abs(rows), -1, keepdims=True)  # taken out, as fifth powers under- and overflow
         scale = jax.lax.stop_gradient(jnp.where(largest > 0, largest, 1))
         total = jnp.sum(jnp.abs(rows / scale) ** 5, -1, keepdims=True)
