@@ -135,7 +135,7 @@ def test_a_budget_of_memory_chooses_what_is_kept():
         (
             {"fields": {"bias_init": 1.0}},
             {},
-            "bias_init: expected one of activation, .*, recurrent_init.scale, use_bias, got",
+            "bias_init: expected one of activation, .*, recurrent_init.scale, use_bias, weight_decay, got",
         ),
         ({"features": 0}, {}, "features: expected a positive int, got 0"),
     ],

@@ -86,7 +86,7 @@ BAD = [
         lambda: (lambda c: unroll(c, c.init(KEY, 4), jnp.ones((2, 4)), parallel=True))(
             Stack([MinGRU(4), GRU(4)])
         ),
-        "parallel: expected a linear cell, got GRU",
+        "parallel: expected a linear cell in layer_1, got GRU",
     ),
     (
         lambda: (lambda c: unroll(c, c.init(KEY, 4), jnp.ones((2, 4))))(Zoneout(GRU(4), rate=(0.1, 0.2))),

@@ -242,7 +242,7 @@ class Config(abc.ABC):
             if hyper.has(name):
                 numbers[name] = float(value) if type(value) is int else value
             elif name not in own | elsewhere and not any(self._hyper(other).has(name) for other in others):
-                known = ", ".join(sorted({*hyper.names(), *own} - {*numeric(self.optimizer)}))
+                known = ", ".join(sorted({*hyper.names(), *own}))
                 raise ValueError(f"{name}: expected one of {known}, got a name that is not there.")
         return hyper.replaced(numbers)
 
